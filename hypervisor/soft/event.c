@@ -3,6 +3,7 @@
  * AMD64 manual volume 2, chapter 8.
  */
 #include "hypervisor/soft/event.h"
+#include "hypervisor/soft/block.h"
 #include "hypervisor/soft/machine.h"
 #include "hypervisor/soft/sys_seg.h"
 
@@ -42,14 +43,9 @@ cpu_raise(struct cpu *c, unsigned vector, uint32_t error)
 		d->error = error;
 		longjmp(d->unwind, 1);
 	}
-	if (c->fault_insn != NULL) {
-		c->rip = insn_ip(c, c->fault_insn);
-		if (c->mode != 8)
-			c->rip &= size_mask(c->mode);
-		c->fault_insn = NULL;
-	}
-	event_deliver(
-	    c, EVENT_EXCEPTION, vector, has_error_code(vector), error);
+	c->raised.vector = (uint8_t)vector;
+	c->raised.error = error;
+	c->raised.has_error = has_error_code(vector);
 	longjmp(*c->unwind, 1);
 }
 
@@ -340,13 +336,6 @@ event_soft(
 }
 
 void
-event_single_step(struct cpu *c)
-{
-	c->dr[6] |= 1u << 14;
-	event_deliver(c, EVENT_EXCEPTION, EXC_DB, false, 0);
-}
-
-void
 event_irq_window(struct cpu *c)
 {
 	if ((c->rflags & FL_IF) && lapic_pending(c))
@@ -392,6 +381,7 @@ event_poll(struct cpu *c)
 	if (att & ATT_FLUSH) {
 		attention_clear(c, ATT_FLUSH);
 		tlb_flush(c, true);
+		block_flush(c);
 	}
 	if (att & ATT_TIMER) {
 		attention_clear(c, ATT_TIMER);

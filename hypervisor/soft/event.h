@@ -17,10 +17,6 @@ void event_soft(
  * interrupt waits that may now be taken. */
 void event_irq_window(struct cpu *c);
 
-/* The trap behind an instruction that ran with TF set: DR6.BS and #DB; c->rip
- * is the address of the next instruction. */
-void event_single_step(struct cpu *c);
-
 /* CPUID leaf 1 EAX, and EDX after reset: family 15, model 0x27, stepping 1. */
 #define SOFT_CPUID_SIGNATURE 0x20f71u
 

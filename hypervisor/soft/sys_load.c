@@ -43,7 +43,8 @@ OP(op_mov_sreg_store)
 	NEXT(c, i);
 }
 
-OP(op_pop_sreg)
+static SYS_SLOW void
+pop_sreg(struct cpu *c, const struct insn *i)
 {
 	struct stack s = stack_current(c);
 	uint16_t sel = (uint16_t)stack_pop(c, i, &s, i->opsize);
@@ -51,21 +52,33 @@ OP(op_pop_sreg)
 	seg_load(c, i, i->reg, sel);
 	/* The pointer moves by the width of the stack that was popped. */
 	stack_commit(c, &s);
+}
+
+OP(op_pop_sreg)
+{
+	pop_sreg(c, i);
 	if (load_ends(c, i, i->reg))
 		END(c);
 	NEXT(c, i);
 }
 
-OP(op_push_sreg)
+static SYS_SLOW void
+push_sreg(struct cpu *c, const struct insn *i)
 {
 	struct stack s = stack_current(c);
 
 	stack_push(c, i, &s, i->opsize, c->seg[i->reg].sel);
 	stack_commit(c, &s);
+}
+
+OP(op_push_sreg)
+{
+	push_sreg(c, i);
 	NEXT(c, i);
 }
 
-OP(op_lds)
+static SYS_SLOW void
+load_pointer(struct cpu *c, const struct insn *i)
 {
 	uint64_t lin = insn_lin(c, i, i->opsize + 2u, false), off = 0;
 	uint16_t sel;
@@ -74,6 +87,11 @@ OP(op_lds)
 	sel = mem_read16(c, i, lin + i->opsize);
 	seg_load(c, i, i->imm2, sel);
 	reg_write(c, i->reg, i->opsize, off);
+}
+
+OP(op_lds)
+{
+	load_pointer(c, i);
 	if (load_ends(c, i, i->imm2))
 		END(c);
 	NEXT(c, i);
@@ -143,7 +161,8 @@ desc_query(struct cpu *c, const struct insn *i, bool lsl, uint64_t *d)
 	return desc_visible(c, sel, desc_attr(*d));
 }
 
-OP(op_lar)
+static SYS_SLOW void
+load_attributes(struct cpu *c, const struct insn *i)
 {
 	uint64_t d;
 	bool ok = desc_query(c, i, false, &d);
@@ -152,10 +171,16 @@ OP(op_lar)
 		reg_write(c, i->reg, i->opsize,
 		    (d >> 32) & (i->opsize == 2 ? 0xff00 : 0x00ffff00));
 	zf_set(c, ok);
+}
+
+OP(op_lar)
+{
+	load_attributes(c, i);
 	NEXT(c, i);
 }
 
-OP(op_lsl)
+static SYS_SLOW void
+load_limit(struct cpu *c, const struct insn *i)
 {
 	uint64_t d;
 	bool ok = desc_query(c, i, true, &d);
@@ -163,6 +188,11 @@ OP(op_lsl)
 	if (ok)
 		reg_write(c, i->reg, i->opsize, desc_seg(0, d).limit);
 	zf_set(c, ok);
+}
+
+OP(op_lsl)
+{
+	load_limit(c, i);
 	NEXT(c, i);
 }
 
@@ -193,7 +223,7 @@ OP(op_arpl)
 }
 
 /* verr, verw. */
-static void
+static SYS_SLOW void
 verify(struct cpu *c, const struct insn *i, bool write)
 {
 	uint16_t sel = sel_operand(c, i), attr;
@@ -228,7 +258,7 @@ system_seg(struct cpu *c, const struct insn *i, uint16_t sel, uint64_t d)
 	return s;
 }
 
-static void
+static SYS_SLOW void
 load_ldt(struct cpu *c, const struct insn *i)
 {
 	uint16_t sel;
@@ -249,7 +279,7 @@ load_ldt(struct cpu *c, const struct insn *i)
 	c->ldtr = system_seg(c, i, sel, d);
 }
 
-static void
+static SYS_SLOW void
 load_tr(struct cpu *c, const struct insn *i)
 {
 	uint16_t sel;
@@ -274,7 +304,7 @@ load_tr(struct cpu *c, const struct insn *i)
 }
 
 /* sldt, str: 16 bits to memory, the operand size to a register. */
-static void
+static SYS_SLOW void
 store_sel(struct cpu *c, const struct insn *i, uint16_t sel)
 {
 	c->fault_insn = i;

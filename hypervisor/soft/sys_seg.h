@@ -5,6 +5,12 @@
 
 #include "hypervisor/soft/cpu.h"
 
+/*
+ * For what an instruction's handler calls before NEXT(): a local whose address
+ * is taken must not end up in the handler, which would lose its tail call.
+ */
+#define SYS_SLOW __attribute__((noinline))
+
 /* Bits of seg.attr. */
 #define ATTR_TYPE      0x000fu
 #define ATTR_ACCESSED  0x0001u
