@@ -30,32 +30,32 @@ fp_refuse_mmx(struct cpu *c, const struct insn *i)
 FP_INT_LANES(DEFINE_MMX)
 
 /* The low forms read but half of the source. */
-#define DEFINE_UNPACK_LOW(name)                                        \
-	OP(op_mmx_##name)                                              \
-	{                                                              \
-		__m128i a, b;                                          \
-                                                                       \
-		fp_enter_mmx(c, i);                                    \
-		b = i->flags & INSN_MEM ? fp_load_4(c, i) :            \
-					  from64(mm_get(c, i->rm));    \
-		a = from64(mm_get(c, i->reg));                         \
-		__asm__(#name " %1, %0" : "+x"(a) : "x"(b));           \
-		mm_set(c, i->reg, low64(a));                           \
-		NEXT(c, i);                                            \
+#define DEFINE_UNPACK_LOW(name)                                     \
+	OP(op_mmx_##name)                                           \
+	{                                                           \
+		__m128i a, b;                                       \
+                                                                    \
+		fp_enter_mmx(c, i);                                 \
+		b = i->flags & INSN_MEM ? fp_load_4(c, i)           \
+					: from64(mm_get(c, i->rm)); \
+		a = from64(mm_get(c, i->reg));                      \
+		__asm__(#name " %1, %0" : "+x"(a) : "x"(b));        \
+		mm_set(c, i->reg, low64(a));                        \
+		NEXT(c, i);                                         \
 	}
 FP_INT_UNPACK_LOW(DEFINE_UNPACK_LOW)
 
-#define DEFINE_UNPACK_HIGH(name, low)                            \
-	OP(op_mmx_##name)                                        \
-	{                                                        \
-		__m128i a, b;                                    \
-                                                                 \
-		fp_enter_mmx(c, i);                              \
-		b = from64(MM_SRC(c, i));                        \
-		a = from64(mm_get(c, i->reg));                   \
-		__asm__(#low " %1, %0" : "+x"(a) : "x"(b));      \
-		mm_set(c, i->reg, low64(_mm_srli_si128(a, 8)));  \
-		NEXT(c, i);                                      \
+#define DEFINE_UNPACK_HIGH(name, low)                           \
+	OP(op_mmx_##name)                                       \
+	{                                                       \
+		__m128i a, b;                                   \
+                                                                \
+		fp_enter_mmx(c, i);                             \
+		b = from64(MM_SRC(c, i));                       \
+		a = from64(mm_get(c, i->reg));                  \
+		__asm__(#low " %1, %0" : "+x"(a) : "x"(b));     \
+		mm_set(c, i->reg, low64(_mm_srli_si128(a, 8))); \
+		NEXT(c, i);                                     \
 	}
 FP_INT_UNPACK_HIGH(DEFINE_UNPACK_HIGH)
 
@@ -79,11 +79,11 @@ OP(op_mmx_movd_load)
 
 	fp_enter_mmx(c, i);
 	if (!(i->flags & INSN_MEM))
-		v = i->flags & INSN_REXW ? c->reg[i->rm] :
-					   (uint32_t)c->reg[i->rm];
+		v = i->flags & INSN_REXW ? c->reg[i->rm]
+					 : (uint32_t)c->reg[i->rm];
 	else
-		v = low64(i->flags & INSN_REXW ? fp_load_8(c, i) :
-						 fp_load_4(c, i));
+		v = low64(
+		    i->flags & INSN_REXW ? fp_load_8(c, i) : fp_load_4(c, i));
 	mm_set(c, i->reg, v);
 	NEXT(c, i);
 }
@@ -139,9 +139,8 @@ OP(op_mmx_pshufw)
 static uint16_t
 word_src(struct cpu *c, const struct insn *i)
 {
-	return i->flags & INSN_MEM ?
-	    mem_read16(c, i, insn_lin(c, i, 2, false)) :
-	    (uint16_t)c->reg[i->rm];
+	return i->flags & INSN_MEM ? mem_read16(c, i, insn_lin(c, i, 2, false))
+				   : (uint16_t)c->reg[i->rm];
 }
 
 OP(op_mmx_pinsrw)
@@ -167,38 +166,37 @@ OP(op_mmx_pextrw)
 OP(op_mmx_pmovmskb)
 {
 	fp_enter_mmx(c, i);
-	c->reg[i->reg] =
-	    (uint32_t)_mm_movemask_epi8(from64(mm_get(c, i->rm)));
+	c->reg[i->reg] = (uint32_t)_mm_movemask_epi8(from64(mm_get(c, i->rm)));
 	mmx_mode(c);
 	NEXT(c, i);
 }
 
 /* By an immediate: which shift is op_mmx_* with the count as the source. */
 #define SHIFT(name) __asm__(#name " %1, %0" : "+x"(v) : "x"(count))
-#define DEFINE_GROUP(group, right, arith, left)                       \
-	static void group##_do(struct cpu *c, const struct insn *i)   \
-	{                                                             \
-		__m128i v = from64(mm_get(c, i->rm));                 \
-		__m128i count = from64(i->imm & 0xff);                \
-                                                                      \
-		switch (i->reg & 7) {                                 \
-		case 2:                                               \
-			SHIFT(right);                                 \
-			break;                                        \
-			arith;                                        \
-		case 6:                                               \
-			SHIFT(left);                                  \
-			break;                                        \
-		default:                                              \
-			cpu_raise_ud(c, i);                           \
-		}                                                     \
-		mm_set(c, i->rm, low64(v));                           \
-	}                                                             \
-	OP(op_mmx_##group)                                            \
-	{                                                             \
-		fp_enter_mmx(c, i);                                   \
-		group##_do(c, i);                                     \
-		NEXT(c, i);                                           \
+#define DEFINE_GROUP(group, right, arith, left)                     \
+	static void group##_do(struct cpu *c, const struct insn *i) \
+	{                                                           \
+		__m128i v = from64(mm_get(c, i->rm));               \
+		__m128i count = from64(i->imm & 0xff);              \
+                                                                    \
+		switch (i->reg & 7) {                               \
+		case 2:                                             \
+			SHIFT(right);                               \
+			break;                                      \
+			arith;                                      \
+		case 6:                                             \
+			SHIFT(left);                                \
+			break;                                      \
+		default:                                            \
+			cpu_raise_ud(c, i);                         \
+		}                                                   \
+		mm_set(c, i->rm, low64(v));                         \
+	}                                                           \
+	OP(op_mmx_##group)                                          \
+	{                                                           \
+		fp_enter_mmx(c, i);                                 \
+		group##_do(c, i);                                   \
+		NEXT(c, i);                                         \
 	}
 #define ARITH(name)          \
 	case 4:              \

@@ -125,30 +125,29 @@ fp_eval_slow(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
 }
 
 /* Volatile keeps an operation between the reads and writes of MXCSR. */
-#define DEFINE_ARITH(name, load, kind)                                 \
-	static __m128i name##_calc(__m128i a, __m128i b)               \
-	{                                                              \
-		__asm__ volatile(#name " %1, %0" : "+x"(a) : "x"(b));  \
-		return a;                                              \
-	}                                                              \
-	OP(op_##name)                                                  \
-	{                                                              \
-		__m128i b;                                             \
-                                                                       \
-		fp_enter_sse(c, i);                                    \
-		b = XMM_SRC(c, i, load);                               \
-		xmm_set(c, i->reg,                                     \
-		    fp_eval(c, i, name##_calc, xmm_get(c, i->reg), b,  \
-			kind));                                        \
-		NEXT(c, i);                                            \
+#define DEFINE_ARITH(name, load, kind)                                        \
+	static __m128i name##_calc(__m128i a, __m128i b)                      \
+	{                                                                     \
+		__asm__ volatile(#name " %1, %0" : "+x"(a) : "x"(b));         \
+		return a;                                                     \
+	}                                                                     \
+	OP(op_##name)                                                         \
+	{                                                                     \
+		__m128i b;                                                    \
+                                                                              \
+		fp_enter_sse(c, i);                                           \
+		b = XMM_SRC(c, i, load);                                      \
+		xmm_set(c, i->reg,                                            \
+		    fp_eval(c, i, name##_calc, xmm_get(c, i->reg), b, kind)); \
+		NEXT(c, i);                                                   \
 	}
 FP_ARITH(DEFINE_ARITH)
 
-#define DEFINE_PREDICATE(name, n)                                            \
-	static __m128i name##_calc##n(__m128i a, __m128i b)                  \
-	{                                                                    \
+#define DEFINE_PREDICATE(name, n)                                              \
+	static __m128i name##_calc##n(__m128i a, __m128i b)                    \
+	{                                                                      \
 		__asm__ volatile(#name " $" #n ", %1, %0" : "+x"(a) : "x"(b)); \
-		return a;                                                    \
+		return a;                                                      \
 	}
 #define DEFINE_COMPARE(name, load)                                            \
 	DEFINE_PREDICATE(name, 0)                                             \
@@ -176,57 +175,57 @@ FP_ARITH(DEFINE_ARITH)
 FP_COMPARE(DEFINE_COMPARE)
 
 /* The result is EFLAGS. */
-#define DEFINE_COMIS(name, load)                                             \
-	static __m128i name##_calc(__m128i a, __m128i b)                     \
-	{                                                                    \
-		bool zf, pf, cf;                                             \
-                                                                             \
-		__asm__ volatile(#name " %4, %3"                             \
-				 : "=@ccz"(zf), "=@ccp"(pf), "=@ccc"(cf)     \
-				 : "x"(a), "x"(b));                          \
-		return from64((zf ? FL_ZF : 0) | (pf ? FL_PF : 0) |          \
-		    (cf ? FL_CF : 0));                                       \
-	}                                                                    \
-	OP(op_##name)                                                        \
-	{                                                                    \
-		__m128i b;                                                   \
-                                                                             \
-		fp_enter_sse(c, i);                                          \
-		b = XMM_SRC(c, i, load);                                     \
-		flags_set_arith(c,                                           \
-		    (uint32_t)low64(fp_eval(c, i, name##_calc,               \
-			xmm_get(c, i->reg), b, FP_OTHER)));                  \
-		NEXT(c, i);                                                  \
+#define DEFINE_COMIS(name, load)                                               \
+	static __m128i name##_calc(__m128i a, __m128i b)                       \
+	{                                                                      \
+		bool zf, pf, cf;                                               \
+                                                                               \
+		__asm__ volatile(#name " %4, %3"                               \
+				 : "=@ccz"(zf), "=@ccp"(pf), "=@ccc"(cf)       \
+				 : "x"(a), "x"(b));                            \
+		return from64(                                                 \
+		    (zf ? FL_ZF : 0) | (pf ? FL_PF : 0) | (cf ? FL_CF : 0));   \
+	}                                                                      \
+	OP(op_##name)                                                          \
+	{                                                                      \
+		__m128i b;                                                     \
+                                                                               \
+		fp_enter_sse(c, i);                                            \
+		b = XMM_SRC(c, i, load);                                       \
+		flags_set_arith(c,                                             \
+		    (uint32_t)low64(fp_eval(                                   \
+			c, i, name##_calc, xmm_get(c, i->reg), b, FP_OTHER))); \
+		NEXT(c, i);                                                    \
 	}
 FP_COMIS(DEFINE_COMIS)
 
-#define DEFINE_TO_GPR(name, load)                                          \
-	static __m128i name##_calc32(__m128i a UNUSED, __m128i b)          \
-	{                                                                  \
-		uint32_t r;                                                \
-                                                                           \
-		__asm__ volatile(#name " %1, %0" : "=r"(r) : "x"(b));      \
-		return from64(r);                                          \
-	}                                                                  \
-	static __m128i name##_calc64(__m128i a UNUSED, __m128i b)          \
-	{                                                                  \
-		uint64_t r;                                                \
-                                                                           \
-		__asm__ volatile(#name " %1, %0" : "=r"(r) : "x"(b));      \
-		return from64(r);                                          \
-	}                                                                  \
-	OP(op_##name)                                                      \
-	{                                                                  \
-		__m128i b;                                                 \
-                                                                           \
-		fp_enter_sse(c, i);                                        \
-		b = XMM_SRC(c, i, load);                                   \
-		if (i->flags & INSN_REXW)                                  \
-			b = fp_eval(c, i, name##_calc64, b, b, FP_OTHER);  \
-		else                                                       \
-			b = fp_eval(c, i, name##_calc32, b, b, FP_OTHER);  \
-		c->reg[i->reg] = low64(b);                                 \
-		NEXT(c, i);                                                \
+#define DEFINE_TO_GPR(name, load)                                         \
+	static __m128i name##_calc32(__m128i a UNUSED, __m128i b)         \
+	{                                                                 \
+		uint32_t r;                                               \
+                                                                          \
+		__asm__ volatile(#name " %1, %0" : "=r"(r) : "x"(b));     \
+		return from64(r);                                         \
+	}                                                                 \
+	static __m128i name##_calc64(__m128i a UNUSED, __m128i b)         \
+	{                                                                 \
+		uint64_t r;                                               \
+                                                                          \
+		__asm__ volatile(#name " %1, %0" : "=r"(r) : "x"(b));     \
+		return from64(r);                                         \
+	}                                                                 \
+	OP(op_##name)                                                     \
+	{                                                                 \
+		__m128i b;                                                \
+                                                                          \
+		fp_enter_sse(c, i);                                       \
+		b = XMM_SRC(c, i, load);                                  \
+		if (i->flags & INSN_REXW)                                 \
+			b = fp_eval(c, i, name##_calc64, b, b, FP_OTHER); \
+		else                                                      \
+			b = fp_eval(c, i, name##_calc32, b, b, FP_OTHER); \
+		c->reg[i->reg] = low64(b);                                \
+		NEXT(c, i);                                               \
 	}
 FP_TO_GPR(DEFINE_TO_GPR)
 
@@ -238,49 +237,49 @@ gpr_src(struct cpu *c, const struct insn *i)
 	return i->flags & INSN_REXW ? fp_load_8(c, i) : fp_load_4(c, i);
 }
 
-#define DEFINE_FROM_GPR(name, kind)                                            \
-	static __m128i name##_calc32(__m128i a, __m128i b)                     \
-	{                                                                      \
-		uint32_t n = (uint32_t)low64(b);                               \
-                                                                               \
-		__asm__ volatile(#name "l %1, %0" : "+x"(a) : "r"(n));         \
-		return a;                                                      \
-	}                                                                      \
-	static __m128i name##_calc64(__m128i a, __m128i b)                     \
-	{                                                                      \
-		uint64_t n = low64(b);                                         \
-                                                                               \
-		__asm__ volatile(#name "q %1, %0" : "+x"(a) : "r"(n));         \
-		return a;                                                      \
-	}                                                                      \
-	OP(op_##name)                                                          \
-	{                                                                      \
-		__m128i a, b;                                                  \
-                                                                               \
-		fp_enter_sse(c, i);                                            \
-		b = gpr_src(c, i);                                             \
-		a = xmm_get(c, i->reg);                                        \
-		if (i->flags & INSN_REXW)                                      \
-			a = fp_eval(c, i, name##_calc64, a, b, kind);          \
-		else                                                           \
-			a = fp_eval(c, i, name##_calc32, a, b, kind);          \
-		xmm_set(c, i->reg, a);                                         \
-		NEXT(c, i);                                                    \
+#define DEFINE_FROM_GPR(name, kind)                                    \
+	static __m128i name##_calc32(__m128i a, __m128i b)             \
+	{                                                              \
+		uint32_t n = (uint32_t)low64(b);                       \
+                                                                       \
+		__asm__ volatile(#name "l %1, %0" : "+x"(a) : "r"(n)); \
+		return a;                                              \
+	}                                                              \
+	static __m128i name##_calc64(__m128i a, __m128i b)             \
+	{                                                              \
+		uint64_t n = low64(b);                                 \
+                                                                       \
+		__asm__ volatile(#name "q %1, %0" : "+x"(a) : "r"(n)); \
+		return a;                                              \
+	}                                                              \
+	OP(op_##name)                                                  \
+	{                                                              \
+		__m128i a, b;                                          \
+                                                                       \
+		fp_enter_sse(c, i);                                    \
+		b = gpr_src(c, i);                                     \
+		a = xmm_get(c, i->reg);                                \
+		if (i->flags & INSN_REXW)                              \
+			a = fp_eval(c, i, name##_calc64, a, b, kind);  \
+		else                                                   \
+			a = fp_eval(c, i, name##_calc32, a, b, kind);  \
+		xmm_set(c, i->reg, a);                                 \
+		NEXT(c, i);                                            \
 	}
 FP_FROM_GPR(DEFINE_FROM_GPR)
 
 /* ---- no exceptions: approximations, logic, shuffles ---- */
-#define DEFINE_XMM(name)                                           \
-	OP(op_##name)                                              \
-	{                                                          \
-		__m128i a, b;                                      \
-                                                                   \
-		fp_enter_sse(c, i);                                \
-		b = XMM_SRC(c, i, fp_load_a16);                    \
-		a = xmm_get(c, i->reg);                            \
-		__asm__(#name " %1, %0" : "+x"(a) : "x"(b));       \
-		xmm_set(c, i->reg, a);                             \
-		NEXT(c, i);                                        \
+#define DEFINE_XMM(name)                                     \
+	OP(op_##name)                                        \
+	{                                                    \
+		__m128i a, b;                                \
+                                                             \
+		fp_enter_sse(c, i);                          \
+		b = XMM_SRC(c, i, fp_load_a16);              \
+		a = xmm_get(c, i->reg);                      \
+		__asm__(#name " %1, %0" : "+x"(a) : "x"(b)); \
+		xmm_set(c, i->reg, a);                       \
+		NEXT(c, i);                                  \
 	}
 FP_XMM_LANES(DEFINE_XMM)
 
@@ -455,16 +454,16 @@ OP(op_movhps_store)
 OP(op_movmskps)
 {
 	fp_enter_sse(c, i);
-	c->reg[i->reg] = (uint32_t)_mm_movemask_ps(
-	    _mm_castsi128_ps(xmm_get(c, i->rm)));
+	c->reg[i->reg] =
+	    (uint32_t)_mm_movemask_ps(_mm_castsi128_ps(xmm_get(c, i->rm)));
 	NEXT(c, i);
 }
 
 OP(op_movmskpd)
 {
 	fp_enter_sse(c, i);
-	c->reg[i->reg] = (uint32_t)_mm_movemask_pd(
-	    _mm_castsi128_pd(xmm_get(c, i->rm)));
+	c->reg[i->reg] =
+	    (uint32_t)_mm_movemask_pd(_mm_castsi128_pd(xmm_get(c, i->rm)));
 	NEXT(c, i);
 }
 

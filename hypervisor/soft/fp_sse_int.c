@@ -25,11 +25,11 @@ OP(op_movd_load)
 
 	fp_enter_sse(c, i);
 	if (!(i->flags & INSN_MEM))
-		v = i->flags & INSN_REXW ? c->reg[i->rm] :
-					   (uint32_t)c->reg[i->rm];
+		v = i->flags & INSN_REXW ? c->reg[i->rm]
+					 : (uint32_t)c->reg[i->rm];
 	else
-		v = low64(i->flags & INSN_REXW ? fp_load_8(c, i) :
-						 fp_load_4(c, i));
+		v = low64(
+		    i->flags & INSN_REXW ? fp_load_8(c, i) : fp_load_4(c, i));
 	xmm_set(c, i->reg, from64(v));
 	NEXT(c, i);
 }
@@ -137,9 +137,8 @@ load_2(struct cpu *c, const struct insn *i)
 OP(op_pinsrw)
 {
 	fp_enter_sse(c, i);
-	c->v[i->reg].w[i->imm & 7] = i->flags & INSN_MEM ?
-	    load_2(c, i) :
-	    (uint16_t)c->reg[i->rm];
+	c->v[i->reg].w[i->imm & 7] =
+	    i->flags & INSN_MEM ? load_2(c, i) : (uint16_t)c->reg[i->rm];
 	NEXT(c, i);
 }
 
@@ -287,8 +286,7 @@ group14(struct cpu *c, const struct insn *i)
 		break;
 	case 3:
 	case 7:
-		shift_bytes(
-		    &c->v[i->rm], i->imm & 0xff, (i->reg & 7) == 7);
+		shift_bytes(&c->v[i->rm], i->imm & 0xff, (i->reg & 7) == 7);
 		return;
 	default:
 		cpu_raise_ud(c, i);
