@@ -4,6 +4,7 @@
  */
 #include "hypervisor/soft/event.h"
 #include "hypervisor/soft/block.h"
+#include "hypervisor/soft/lapic.h"
 #include "hypervisor/soft/machine.h"
 #include "hypervisor/soft/sys_seg.h"
 
@@ -355,6 +356,7 @@ poll_start(struct cpu *c, uint32_t att)
 	if (att & ATT_INIT) {
 		attention_clear(c, ATT_INIT);
 		cpu_reset(c, true);
+		lapic_restart(c->lapic, true);
 		c->mp_state = c->index == 0 ? HV_MP_RUNNABLE : HV_MP_WAIT_SIPI;
 	}
 	if (att & ATT_SIPI) {
