@@ -24,7 +24,10 @@ locked_begin_at(
 			l->host = mem_host_code(
 			    c, i, l->lin, true, &l->gpa, &l->code);
 	} else {
+		/* All faults now: none may come under the lock. */
 		mem_probe_write(c, i, l->lin, size);
+		if (size <= 8)
+			(void)mem_load(c, i, l->lin, size);
 	}
 	if (l->host == NULL)
 		pthread_mutex_lock(&global_lock);
