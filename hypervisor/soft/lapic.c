@@ -176,8 +176,7 @@ lapic_restart(struct lapic *l, bool init)
 }
 
 void
-lapic_init(
-    struct lapic *l, const struct lapic_env *env, void *ctx, unsigned id)
+lapic_init(struct lapic *l, const struct lapic_env *env, void *ctx, unsigned id)
 {
 	memset(l, 0, sizeof(*l));
 	pthread_mutex_init(&l->lock, NULL);
@@ -462,8 +461,8 @@ lapic_run(struct lapic *l)
 			l->deadline = 0;
 		else if (TIMER_MODE(lvt) == TIMER_PERIODIC)
 			/* Periods that nobody saw are one interrupt. */
-			l->timer_start_ns += (now - l->timer_start_ns) /
-			    period * period;
+			l->timer_start_ns +=
+			    (now - l->timer_start_ns) / period * period;
 		else
 			l->timer_start_ns = 0;
 		if (!(lvt & LVT_MASKED))

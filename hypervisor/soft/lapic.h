@@ -72,8 +72,8 @@ struct lapic {
 	uint64_t deadline; /* IA32_TSC_DEADLINE; 0: disarmed */
 };
 
-void lapic_init(struct lapic *l, const struct lapic_env *env, void *ctx,
-    unsigned id);
+void lapic_init(
+    struct lapic *l, const struct lapic_env *env, void *ctx, unsigned id);
 void lapic_destroy(struct lapic *l);
 /* Power-on, or INIT, which leaves the base register alone. */
 void lapic_restart(struct lapic *l, bool init);

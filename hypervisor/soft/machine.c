@@ -225,8 +225,8 @@ chip_write(struct hv_partition *p, uint64_t port, uint8_t value)
 	if (pic_owns(port)) {
 		pic_write(&p->pic, port, value);
 	} else if (pit_owns(port)) {
-		pit_write(&p->pit, port, value,
-		    machine_now_ns((struct machine *)p));
+		pit_write(
+		    &p->pit, port, value, machine_now_ns((struct machine *)p));
 		machine_pit_changed(p);
 	}
 }
@@ -247,11 +247,9 @@ machine_pio(struct cpu *c, struct hv_access *a)
 		a->data = 0;
 	for (unsigned n = 0; n < a->size; n++) {
 		if (a->write)
-			chip_write(p, a->addr + n,
-			    (uint8_t)(a->data >> n * 8));
+			chip_write(p, a->addr + n, (uint8_t)(a->data >> n * 8));
 		else
-			a->data |= (uint64_t)chip_read(p, a->addr + n)
-			    << n * 8;
+			a->data |= (uint64_t)chip_read(p, a->addr + n) << n * 8;
 	}
 	if (pic_owns(a->addr))
 		machine_pic_changed(p);

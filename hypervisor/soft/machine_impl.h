@@ -21,11 +21,11 @@
 #include "hypervisor/soft/pic.h"
 #include "hypervisor/soft/pit.h"
 
-#define MACHINE_CPUS	64
-#define MACHINE_GSIS	1024
-#define MACHINE_LINES	24
-#define MACHINE_IRQFDS	512
-#define MACHINE_BELLS	512
+#define MACHINE_CPUS   64
+#define MACHINE_GSIS   1024
+#define MACHINE_LINES  24
+#define MACHINE_IRQFDS 512
+#define MACHINE_BELLS  512
 
 /* Where a vCPU's thread is; what memory_set() must wait for. */
 enum machine_where { WHERE_OUT, WHERE_GUEST, WHERE_HANDLER };
@@ -134,8 +134,8 @@ void machine_send(
 /* Does a doorbell take this write? */
 bool machine_ring_bell(struct hv_partition *p, const struct hv_access *a);
 int machine_irq_set(struct hv_partition *p, unsigned gsi, bool level);
-int machine_irqfd_bind(
-    struct hv_partition *p, unsigned gsi, int fd, int resample);
+int
+machine_irqfd_bind(struct hv_partition *p, unsigned gsi, int fd, int resample);
 int machine_irqfd_unbind(struct hv_partition *p, unsigned gsi, int fd);
 int machine_msi_route(
     struct hv_partition *p, unsigned gsi, uint64_t addr, uint32_t data);
@@ -159,7 +159,6 @@ void machine_time_set(struct hv_partition *p, uint64_t tsc);
 int machine_vcpu_get(struct hv_vcpu *v, struct hv_vcpu_state *state);
 int machine_vcpu_set(struct hv_vcpu *v, const struct hv_vcpu_state *state);
 int machine_partition_get(struct hv_partition *p, void *buf, size_t size);
-int machine_partition_set(
-    struct hv_partition *p, const void *buf, size_t size);
+int machine_partition_set(struct hv_partition *p, const void *buf, size_t size);
 
 #endif

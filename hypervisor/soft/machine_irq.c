@@ -1,12 +1,12 @@
 /* Interrupt lines, messages, irqfds and doorbells of the software machine. */
+#include "hypervisor/soft/machine_impl.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
-
-#include "hypervisor/soft/machine_impl.h"
 
 /* ---- lines ---- */
 
@@ -31,8 +31,8 @@ machine_line_set(
 {
 	bool was = p->line[gsi] != 0, is;
 
-	p->line[gsi] = (uint8_t)(level ? p->line[gsi] | source
-				       : p->line[gsi] & ~source);
+	p->line[gsi] =
+	    (uint8_t)(level ? p->line[gsi] | source : p->line[gsi] & ~source);
 	is = p->line[gsi] != 0;
 	if (was == is || gsi == 2)
 		return;
@@ -248,8 +248,7 @@ env_extint_pending(void *ctx)
 {
 	struct cpu *c = ctx;
 
-	return c->index == 0 &&
-	    atomic_load(&partition_of(c->machine)->pic_out);
+	return c->index == 0 && atomic_load(&partition_of(c->machine)->pic_out);
 }
 
 static int

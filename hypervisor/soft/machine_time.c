@@ -8,6 +8,8 @@
  * A vCPU that sleeps waits for its own timers.  For one that is in guest code
  * the timer thread sets ATT_TIMER when it is time.
  */
+#include "hypervisor/soft/machine_impl.h"
+
 #include <cpuid.h>
 #include <errno.h>
 #include <limits.h>
@@ -16,8 +18,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <x86intrin.h>
-
-#include "hypervisor/soft/machine_impl.h"
 
 #define NS_PER_KHZ_TICK 1000000u
 #define CALIBRATE_NS	4000000u
@@ -91,8 +91,8 @@ machine_now_ns(const struct machine *m)
 	const struct hv_partition *p = (const struct hv_partition *)m;
 	uint64_t tsc = host_tsc() + (uint64_t)p->tsc_offset;
 
-	return (uint64_t)((unsigned __int128)tsc * NS_PER_KHZ_TICK /
-	    p->tsc_khz);
+	return (
+	    uint64_t)((unsigned __int128)tsc * NS_PER_KHZ_TICK / p->tsc_khz);
 }
 
 void
@@ -238,8 +238,8 @@ machine_timers(struct cpu *c)
 
 	atomic_store(&v->timer_told, 0);
 	lapic_run(&v->lapic);
-	if (c->index == 0 && atomic_load(&p->pit_due_ns) <=
-		machine_now_ns((struct machine *)p))
+	if (c->index == 0 &&
+	    atomic_load(&p->pit_due_ns) <= machine_now_ns((struct machine *)p))
 		pit_run(p);
 	atomic_store(&v->due_ns, lapic_due_ns(&v->lapic));
 	if (!atomic_load(&v->asleep))

@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#define CASCADE	  2u
-#define NO_INPUT  8u
+#define CASCADE	 2u
+#define NO_INPUT 8u
 /* Inputs 0, 1, 2 of the master and 8 (RTC), 13 (FPU) cannot be level. */
 #define ELCR_MASK0 0xf8u
 #define ELCR_MASK1 0xdeu
@@ -55,7 +55,7 @@ request(const struct pic_chip *c, bool master)
 	if (c->special_mask)
 		return isr & (1u << want) ? NO_INPUT : want;
 	return distance(c, want) < distance(c, highest(c, isr)) ? want
-								 : NO_INPUT;
+								: NO_INPUT;
 }
 
 static void
@@ -212,8 +212,8 @@ ocw2(struct pic *p, unsigned n, uint8_t v)
 		break;
 	case 1: /* non-specific EOI, without and with rotation */
 	case 5:
-		served = highest(c,
-		    c->special_mask ? (uint8_t)(c->isr & ~c->imr) : c->isr);
+		served = highest(
+		    c, c->special_mask ? (uint8_t)(c->isr & ~c->imr) : c->isr);
 		if (served == NO_INPUT)
 			break;
 		if (v >> 7)

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PIT_HZ 1193182u
+#define PIT_HZ	  1193182u
 #define PIT_NEVER UINT64_MAX
 
 /* One counter; plain data, saved as it stands. */
