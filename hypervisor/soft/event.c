@@ -101,7 +101,10 @@ gate_read(struct cpu *c, const struct event *e, uint64_t gate[2])
 	gate[1] = 0;
 	if (e->vector * size + size - 1 > c->idt_limit)
 		cpu_raise(c, EXC_GP, error);
-	sys_read(c, NULL, c->idt_base + e->vector * size, gate, size);
+	gate[0] = sys_load(c, NULL, c->idt_base + e->vector * size, 8);
+	if (size == 16)
+		gate[1] =
+		    sys_load(c, NULL, c->idt_base + e->vector * 16 + 8, 8);
 	type = (gate[0] >> 40) & 0x1f;
 	switch (type) {
 	case DESC_INT:
