@@ -96,8 +96,6 @@ OP(op_aad);
 
 OP(op_bt);
 OP(op_bt_imm);
-OP(op_bts);
-OP(op_bts_imm);
 OP(op_bsf);
 OP(op_bsr);
 OP(op_popcnt);

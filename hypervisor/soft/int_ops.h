@@ -324,8 +324,11 @@ struct locked {
 
 /* An atomic read-modify-write: begin, then load and try till it succeeds, then
  * end.  Nothing in between may raise. */
-void locked_begin(struct cpu *c, const struct insn *i, struct locked *l,
-    unsigned size);
+void locked_begin(
+    struct cpu *c, const struct insn *i, struct locked *l, unsigned size);
+/* With l->lin given. */
+void locked_begin_at(
+    struct cpu *c, const struct insn *i, struct locked *l, unsigned size);
 uint64_t locked_load(
     struct cpu *c, const struct insn *i, struct locked *l, unsigned size);
 bool locked_try(struct cpu *c, const struct insn *i, struct locked *l,
