@@ -5,7 +5,6 @@
  */
 #include "sandbox/sandbox.h"
 
-#include <CUnit/Basic.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +24,7 @@
 #include <unistd.h>
 
 #include "proto/base.h"
+#include "tests/named_tests.h"
 #include "tests/sandboxed.h"
 
 #define CHILD_UID   54321
@@ -429,37 +429,22 @@ names_every_step(void)
 static int
 run(const char *suite_name)
 {
-	static const struct {
-		const char *name;
-		void (*run)(void);
-	} tests[] = {
-#define TEST(name) { #name, name }
-		TEST(names_every_step),
-		TEST(what_is_allowed_works),
-		TEST(forbidden_acts_die_of_sigsys),
-		TEST(without_the_filter_the_rest_still_refuses),
-		TEST(the_kernel_says_that_it_has_nothing),
-		TEST(its_namespaces_are_its_own),
-		TEST(its_root_is_empty_and_it_has_four_fds),
-		TEST(the_steps_reported_are_all),
-		TEST(mode_off_reports_that_nothing_was_done),
-		TEST(a_program_that_cannot_be_executed_is_an_error),
-		TEST(it_dies_with_its_parent),
-		TEST(names_why_namespaces_are_forbidden),
+	static const struct named_test tests[] = {
+		NAMED_TEST(names_every_step),
+		NAMED_TEST(what_is_allowed_works),
+		NAMED_TEST(forbidden_acts_die_of_sigsys),
+		NAMED_TEST(without_the_filter_the_rest_still_refuses),
+		NAMED_TEST(the_kernel_says_that_it_has_nothing),
+		NAMED_TEST(its_namespaces_are_its_own),
+		NAMED_TEST(its_root_is_empty_and_it_has_four_fds),
+		NAMED_TEST(the_steps_reported_are_all),
+		NAMED_TEST(mode_off_reports_that_nothing_was_done),
+		NAMED_TEST(a_program_that_cannot_be_executed_is_an_error),
+		NAMED_TEST(it_dies_with_its_parent),
+		NAMED_TEST(names_why_namespaces_are_forbidden),
 	};
-	CU_pSuite suite;
-	int bad;
 
-	CU_initialize_registry();
-	suite = CU_add_suite(suite_name, NULL, NULL);
-	for (unsigned i = 0; i < ARRAY_LEN(tests); i++)
-		CU_add_test(suite, tests[i].name, tests[i].run);
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	bad = CU_get_number_of_failures() != 0;
-	CU_cleanup_registry();
-	fflush(stdout);
-	return bad;
+	return named_tests_run(suite_name, tests, ARRAY_LEN(tests));
 }
 
 static int
