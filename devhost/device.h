@@ -219,6 +219,18 @@ void device_input_consume(struct device *dev, unsigned stream, uint64_t pos);
 void device_platform(
     struct device *dev, enum device_platform_event event, uint64_t cookie);
 
+/*
+ * Handle an access to byte-wide registers: calls read or write for each byte
+ * of it in turn, from low to high.  Bytes at or above size read as ones and
+ * are not written.
+ */
+void
+device_access_bytes(struct device *dev, struct device_access *a, unsigned size,
+    uint8_t (*read)(
+	struct device *dev, const struct device_access *a, unsigned offset),
+    void (*write)(struct device *dev, const struct device_access *a,
+	unsigned offset, uint8_t value));
+
 /* A line for the operator's log; rate-limited. */
 void device_log_line(struct device *dev, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
