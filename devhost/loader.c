@@ -133,8 +133,8 @@ loader_load(const struct loader_input *in, struct loader_result *out, char *err,
 	error = loader_put_acpi(&job);
 	if (error < 0)
 		return error;
-	error = loader_peek(
-	    &job, &in->kernel, "kernel", 0, magic, sizeof(magic));
+	error =
+	    loader_peek(&job, &in->kernel, "kernel", 0, magic, sizeof(magic));
 	if (error < 0)
 		return error;
 	if (memcmp(magic, ELFMAG, SELFMAG) == 0)

@@ -93,8 +93,8 @@ check_header(const struct loader_job *job, const struct setup_header *h)
 static int
 find_payload(const struct loader_job *job, struct image *im)
 {
-	unsigned sects = im->hdr.setup_sects == 0 ? SETUP_SECTS_UNSET
-						  : im->hdr.setup_sects;
+	unsigned sects =
+	    im->hdr.setup_sects == 0 ? SETUP_SECTS_UNSET : im->hdr.setup_sects;
 	uint64_t file = job->in->kernel.size;
 
 	im->offset = (sects + 1ull) * SECTOR;
@@ -146,8 +146,8 @@ find_room(const struct loader_job *job, struct image *im)
 static void
 put_boot_params(const struct loader_job *job, const struct image *im)
 {
-	struct boot_params *bp = loader_ram(
-	    job, LOADER_BOOT_PARAMS, sizeof(*bp));
+	struct boot_params *bp =
+	    loader_ram(job, LOADER_BOOT_PARAMS, sizeof(*bp));
 	const struct loader_result *out = job->out;
 
 	BUG_ON(bp == NULL);

@@ -55,8 +55,8 @@ peek(const struct loader_job *job, uint64_t offset, void *to, size_t n)
 }
 
 static int
-read_segment(const struct loader_job *job, bool wide, uint64_t offset,
-    struct segment *s)
+read_segment(
+    const struct loader_job *job, bool wide, uint64_t offset, struct segment *s)
 {
 	int err;
 
@@ -167,8 +167,7 @@ refuse_segment(const struct loader_job *job, unsigned i,
 }
 
 static int
-check_segment(
-    const struct loader_job *job, const struct image *im, unsigned i)
+check_segment(const struct loader_job *job, const struct image *im, unsigned i)
 {
 	const struct segment *s = &im->segments[i];
 	uint64_t file_end, end;
@@ -228,19 +227,22 @@ find_entry(const struct loader_job *job, struct image *im, unsigned i)
 	const struct segment *s = &im->segments[i];
 	/* Names and descriptors are padded to 4, or in some segments to 8. */
 	const uint64_t pad = s->align == 8 ? 7 : 3;
-	uint64_t at = 0;
+	uint64_t at = 0, file_end;
 	int err;
 
 	if (s->filesz > NOTES_BYTES_MAX)
 		return refuse_segment(job, i, s, "has too many notes");
+	if (__builtin_add_overflow(s->offset, s->filesz, &file_end) ||
+	    file_end > job->in->kernel.size) {
+		return refuse_segment(
+		    job, i, s, "ends beyond the file: it is truncated");
+	}
 	while (s->filesz - at >= sizeof(Elf64_Nhdr)) {
-		uint64_t name, desc, next, offset;
+		uint64_t name, desc, next;
 		char text[4];
 		Elf64_Nhdr n;
 
-		if (__builtin_add_overflow(s->offset, at, &offset))
-			return refuse_segment(job, i, s, "overflows");
-		err = peek(job, offset, &n, sizeof(n));
+		err = peek(job, s->offset + at, &n, sizeof(n));
 		if (err < 0)
 			return err;
 		/* 32-bit lengths in 64-bit sums cannot overflow. */
@@ -261,8 +263,8 @@ find_entry(const struct loader_job *job, struct image *im, unsigned i)
 					    "has an entry note of a wrong "
 					    "size");
 				}
-				err = peek(job, s->offset + desc, &entry,
-				    n.n_descsz);
+				err = peek(
+				    job, s->offset + desc, &entry, n.n_descsz);
 				if (err < 0)
 					return err;
 				im->entry = entry;
@@ -316,8 +318,8 @@ put_segments(const struct loader_job *job, const struct image *im)
 		    s->offset, s->paddr, s->filesz);
 		if (err < 0)
 			return err;
-		rest = loader_ram(
-		    job, s->paddr + s->filesz, s->memsz - s->filesz);
+		rest =
+		    loader_ram(job, s->paddr + s->filesz, s->memsz - s->filesz);
 		BUG_ON(rest == NULL);
 		memset(rest, 0, s->memsz - s->filesz);
 	}

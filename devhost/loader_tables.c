@@ -34,8 +34,7 @@ void
 loader_put_gdt(const struct loader_job *job, bool wide)
 {
 	const uint64_t gdt[4] = {
-		0,
-		0,
+		0, 0,
 		/* Flat, present, ring 0, accessed: 64-bit or 32-bit code. */
 		wide ? 0x00af9b000000ffffu : 0x00cf9b000000ffffu,
 		0x00cf93000000ffffu, /* data */
@@ -149,8 +148,7 @@ loader_put_acpi(const struct loader_job *job)
 		const struct device_region *r = &pm->placed.regions[0];
 
 		if (r->space != DEVICE_PIO || r->base == 0 ||
-		    r->base > 0xffffu - ACPI_RESET ||
-		    r->size <= ACPI_RESET) {
+		    r->base > 0xffffu - ACPI_RESET || r->size <= ACPI_RESET) {
 			return loader_fail(job, -EINVAL,
 			    "devices: acpi-pm has no %u I/O ports",
 			    ACPI_RESET + 1);
