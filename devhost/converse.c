@@ -41,7 +41,7 @@ fill_placement(struct placement_message *m, const struct device_placement *pl)
 		to->name = unconst(from->name);
 		to->space = from->space == DEVICE_PIO ? BULKHEAD__SPACE__PIO
 						      : BULKHEAD__SPACE__MMIO;
-		to->base = from->base;
+		to->start = from->base;
 		to->size = from->size;
 		to->posted = from->posted;
 		m->regions[i] = to;
@@ -138,7 +138,7 @@ read_placement(const struct device_type *t, const Bulkhead__Placement *m,
 	for (unsigned i = 0; i < pl->nregions; i++) {
 		/* The bases are the broker's choice, the rest is ours. */
 		pl->regions[i] = own->regions[i];
-		pl->regions[i].base = m->regions[i]->base;
+		pl->regions[i].base = m->regions[i]->start;
 		if (m->regions[i]->size != own->regions[i].size)
 			return -EPROTO;
 	}
