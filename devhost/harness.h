@@ -36,8 +36,7 @@ harness_memory(size_t size, void **map)
 	BUG_ON(fd < 0 || ftruncate(fd, (off_t)size) < 0);
 	BUG_ON(fcntl(fd, F_ADD_SEALS,
 		   F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0);
-	*map =
-	    mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	*map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	BUG_ON(*map == MAP_FAILED);
 	return fd;
 }
@@ -197,20 +196,20 @@ harness_output(struct harness *h, uint64_t from)
 }
 
 /* main() of a test program: 0 passed, 1 failed. */
-#define HARNESS_MAIN(name, table)                                          \
-	int main(void)                                                     \
-	{                                                                  \
-		CU_pSuite suite;                                           \
-                                                                           \
-		BUG_ON(CU_initialize_registry() != CUE_SUCCESS);           \
-		suite = CU_add_suite(name, NULL, NULL);                    \
-		BUG_ON(!suite);                                            \
-		for (unsigned i = 0; i < ARRAY_LEN(table); i++)            \
-			BUG_ON(!CU_add_test(                               \
-			    suite, (table)[i].name, (table)[i].fn));       \
-		CU_basic_set_mode(CU_BRM_NORMAL);                          \
-		CU_basic_run_tests();                                      \
-		return CU_get_number_of_failures() > 0 ? 1 : 0;            \
+#define HARNESS_MAIN(title, table)                                   \
+	int main(void)                                               \
+	{                                                            \
+		CU_pSuite suite;                                     \
+                                                                     \
+		BUG_ON(CU_initialize_registry() != CUE_SUCCESS);     \
+		suite = CU_add_suite(title, NULL, NULL);             \
+		BUG_ON(!suite);                                      \
+		for (unsigned i = 0; i < ARRAY_LEN(table); i++)      \
+			BUG_ON(!CU_add_test(                         \
+			    suite, (table)[i].name, (table)[i].fn)); \
+		CU_basic_set_mode(CU_BRM_NORMAL);                    \
+		CU_basic_run_tests();                                \
+		return CU_get_number_of_failures() > 0 ? 1 : 0;      \
 	}
 
 #endif
