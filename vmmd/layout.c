@@ -160,8 +160,8 @@ layout_place(struct layout_item *items, unsigned n,
 }
 
 static void
-dump_space(FILE *out, enum hv_space space, const struct layout_item *items,
-    unsigned n)
+dump_space(
+    FILE *out, enum hv_space space, const struct layout_item *items, unsigned n)
 {
 	uint64_t from = 0;
 
@@ -201,13 +201,13 @@ dump_space(FILE *out, enum hv_space space, const struct layout_item *items,
 		if (owner == NULL)
 			return;
 		if (space == HV_PIO)
-			fprintf(out, "pio   %04" PRIx64 "-%04" PRIx64, base,
-			    last);
+			fprintf(
+			    out, "pio   %04" PRIx64 "-%04" PRIx64, base, last);
 		else
 			fprintf(out, "mmio  %012" PRIx64 "-%012" PRIx64, base,
 			    last);
-		fprintf(out, "  %s %s%s\n", owner, name,
-		    posted ? " posted" : "");
+		fprintf(
+		    out, "  %s %s%s\n", owner, name, posted ? " posted" : "");
 		if (last == UINT64_MAX)
 			return;
 		from = last + 1;
@@ -233,8 +233,7 @@ layout_dump(FILE *out, const struct layout_item *items, unsigned n,
 			p = &items[i].manifest->placements[items[i].chosen];
 			for (unsigned j = 0; j < p->nirqs; j++)
 				if (p->irqs[j].gsi == gsi)
-					fprintf(out, "irq   %-2u %s  %s\n",
-					    gsi,
+					fprintf(out, "irq   %-2u %s  %s\n", gsi,
 					    p->irqs[j].level ? "level" : "edge",
 					    items[i].name);
 		}

@@ -105,12 +105,12 @@ manifest_from_hello(
 		return -EPROTO;
 	}
 	for (size_t i = 0; i < hello->n_placements; i++)
-		if (take_placement(&m->placements[i], hello->placements[i], err,
-			size))
+		if (take_placement(
+			&m->placements[i], hello->placements[i], err, size))
 			return -EPROTO;
 	for (size_t i = 0; i < hello->n_streams; i++)
-		if (copy_name(m->streams[i], hello->streams[i],
-			"stream's name", err, size))
+		if (copy_name(m->streams[i], hello->streams[i], "stream's name",
+			err, size))
 			return -EPROTO;
 	m->nplacements = (unsigned)hello->n_placements;
 	m->nstreams = (unsigned)hello->n_streams;
@@ -143,8 +143,7 @@ same_placement(const struct placement *a, const struct placement *b)
 }
 
 bool
-manifest_same_shape(
-    const struct manifest *first, const struct manifest *again)
+manifest_same_shape(const struct manifest *first, const struct manifest *again)
 {
 	if (strcmp(first->type, again->type) != 0 ||
 	    first->state_version != again->state_version ||

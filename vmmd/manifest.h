@@ -59,8 +59,8 @@ int manifest_from_hello(
  * May a host that says `again` go on with the store, the rings and the
  * resources made for `first`?
  */
-bool manifest_same_shape(
-    const struct manifest *first, const struct manifest *again);
+bool
+manifest_same_shape(const struct manifest *first, const struct manifest *again);
 
 /* May this be a VM's or a device's name?  1 to 31 of [A-Za-z0-9._-]. */
 bool manifest_name_ok(const char *name);
