@@ -51,10 +51,11 @@ take_region(
 		return -EPROTO;
 	}
 	out->space = in->space == BULKHEAD__SPACE__PIO ? HV_PIO : HV_MMIO;
-	out->base = in->base;
+	out->base = in->start;
 	out->size = in->size;
 	out->posted = in->posted;
-	if (in->size == 0 || __builtin_add_overflow(in->base, in->size, &end) ||
+	if (in->size == 0 ||
+	    __builtin_add_overflow(in->start, in->size, &end) ||
 	    (out->space == HV_PIO && end > 0x10000)) {
 		snprintf(err, size, "region %s: impossible range", out->name);
 		return -EPROTO;
