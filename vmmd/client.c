@@ -67,8 +67,9 @@ answer(struct client *c, uint64_t seq, int body_case, void *body,
 static void
 answer_ok(struct client *c, uint64_t seq)
 {
-	Bulkhead__Ok ok = BULKHEAD__OK__INIT;
+	Bulkhead__Ok ok;
 
+	bulkhead__ok__init(&ok);
 	answer(c, seq, BULKHEAD__ENVELOPE__BODY_OK, &ok, NULL, 0);
 }
 
@@ -76,10 +77,11 @@ PRINTF_LIKE(4, 5)
 static void
 refuse(struct client *c, uint64_t seq, int error, const char *fmt, ...)
 {
-	Bulkhead__Failure f = BULKHEAD__FAILURE__INIT;
+	Bulkhead__Failure f;
 	char text[VM_TEXT];
 	va_list ap;
 
+	bulkhead__failure__init(&f);
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
@@ -169,11 +171,12 @@ on_describe(struct client *c, uint64_t seq)
 {
 	static const char *const stages[] = { "building", "building",
 		"building", "running", "ending", "ending", "ended" };
-	Bulkhead__Description d = BULKHEAD__DESCRIPTION__INIT;
+	Bulkhead__Description d;
 	struct vm *vm = c->vm;
 	struct info_arrays *a = calloc(1, sizeof(*a));
 	char hypervisor[32], state[16];
 
+	bulkhead__description__init(&d);
 	if (a == NULL || vm->config == NULL) {
 		refuse(c, seq, EAGAIN, "the VM is being built");
 		free(a);
@@ -231,10 +234,11 @@ on_kill(struct client *c, uint64_t seq, const Bulkhead__DeviceKill *k)
 static void
 on_shutdown(struct client *c, uint64_t seq, const Bulkhead__Shutdown *s)
 {
-	Bulkhead__PowerButton button = BULKHEAD__POWER_BUTTON__INIT;
+	Bulkhead__PowerButton button;
 	struct vm *vm = c->vm;
 	unsigned pressed = 0;
 
+	bulkhead__power_button__init(&button);
 	if (s->force) {
 		answer_ok(c, seq);
 		vm_end(vm, BULKHEAD__END_REASON__END_STOPPED,
@@ -277,13 +281,14 @@ first_with_stream(struct vm *vm)
 static void
 on_attach(struct client *c, uint64_t seq, const Bulkhead__AttachConsole *a)
 {
-	Bulkhead__Console console = BULKHEAD__CONSOLE__INIT;
+	Bulkhead__Console console;
 	struct vm *vm = c->vm;
 	struct device *d = a->device[0] == '\0' ? first_with_stream(vm)
 						: vm_find_device(vm, a->device);
 	const struct device_stream *s;
 	unsigned i;
 
+	bulkhead__console__init(&console);
 	if (vm->stage < VM_LOADING) {
 		refuse(c, seq, EAGAIN, "the VM is being built");
 		return;
@@ -435,11 +440,12 @@ void
 client_event(
     struct vm *vm, const char *device, unsigned level, const char *fmt, ...)
 {
-	Bulkhead__Event e = BULKHEAD__EVENT__INIT;
+	Bulkhead__Event e;
 	char text[VM_TEXT], name[MANIFEST_NAME];
 	struct client *c;
 	va_list ap;
 
+	bulkhead__event__init(&e);
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
@@ -466,10 +472,11 @@ owner_of(struct vm *vm)
 void
 client_started(struct vm *vm)
 {
-	Bulkhead__Started s = BULKHEAD__STARTED__INIT;
+	Bulkhead__Started s;
 	struct client *c = owner_of(vm);
 	char name[32];
 
+	bulkhead__started__init(&s);
 	if (c == NULL)
 		return;
 	snprintf(name, sizeof(name), "%s", vm->hv->name);
@@ -492,9 +499,10 @@ client_failed(struct vm *vm, int error, const char *text)
 void
 client_ended(struct vm *vm)
 {
-	Bulkhead__Ended e = BULKHEAD__ENDED__INIT;
+	Bulkhead__Ended e;
 	struct client *c;
 
+	bulkhead__ended__init(&e);
 	e.reason = (Bulkhead__EndReason)vm->end_reason;
 	e.text = vm->end_text;
 	TAILQ_FOREACH (c, &vm->clients, link)

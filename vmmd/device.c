@@ -85,8 +85,9 @@ device_kill(struct device *d, const char *why)
 void
 device_finish(struct device *d)
 {
-	Bulkhead__Finish finish = BULKHEAD__FINISH__INIT;
+	Bulkhead__Finish finish;
 
+	bulkhead__finish__init(&finish);
 	if (d->channel.fd < 0)
 		return;
 	d->finishing = true;
@@ -473,8 +474,9 @@ fail:
 void
 device_check(struct device *d, uint64_t now_ns)
 {
-	Bulkhead__Ping ping = BULKHEAD__PING__INIT;
+	Bulkhead__Ping ping;
 
+	bulkhead__ping__init(&ping);
 	if (d->state != DEVICE_RUNNING || d->is_inline || d->finishing)
 		return;
 	if (port_faulted(d->port)) {

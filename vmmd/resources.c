@@ -196,11 +196,12 @@ collect_fds(const struct device *d, int fds[CHANNEL_FDS_MAX])
 static int
 send_configure(struct device *d)
 {
-	Bulkhead__Configure c = BULKHEAD__CONFIGURE__INIT;
+	Bulkhead__Configure c;
 	struct placement_message placement;
 	int fds[CHANNEL_FDS_MAX];
 	unsigned n = collect_fds(d, fds);
 
+	bulkhead__configure__init(&c);
 	fill_placement(&placement, d);
 	c.name = d->name;
 	c.vcpus = d->vm->nvcpus;
@@ -216,7 +217,7 @@ send_configure(struct device *d)
 static int
 send_load(struct device *loader)
 {
-	Bulkhead__Load load = BULKHEAD__LOAD__INIT;
+	Bulkhead__Load load;
 	struct vm *vm = loader->vm;
 	Bulkhead__PlacedDevice placed[VM_DEVICES_MAX];
 	Bulkhead__PlacedDevice *list[VM_DEVICES_MAX];
@@ -224,6 +225,7 @@ send_load(struct device *loader)
 	const int fds[] = { vm->kernel_fd, vm->ram.fd, vm->initrd_fd };
 	int r;
 
+	bulkhead__load__init(&load);
 	placements = calloc(VM_DEVICES_MAX, sizeof(*placements));
 	if (placements == NULL)
 		return -ENOMEM;
