@@ -270,7 +270,7 @@ answerer(void *arg)
 			litmus_spin(&spins);
 			continue;
 		}
-		litmus_delay(&seed);
+		litmus_delay(&seed, LITMUS_DELAY);
 		pos++;
 		ring_answer(&s->set->ring[0], pos, pos);
 		atomic_store(&s->answered_ns, time_now_ns());
@@ -298,7 +298,7 @@ no_wake_up_of_the_producer_is_lost(void)
 		uint64_t pos = head;
 
 		BUG_ON(ring_put(r, &head, &read_request) != 0);
-		litmus_delay(&seed);
+		litmus_delay(&seed, LITMUS_DELAY);
 		while (ring_poll_answer(r, pos, &answer) == 0) {
 			uint64_t before = time_now_ns();
 

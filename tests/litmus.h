@@ -19,6 +19,8 @@
 
 #define LITMUS_ROUNDS 1000000u
 #define LITMUS_NS     3000000000u
+/* Steps, of about a cycle: some times the way of a cache line between cores. */
+#define LITMUS_DELAY 1024u
 
 struct litmus {
 	bool (*make)(void *ctx); /* one item; true: kick */
@@ -42,9 +44,9 @@ litmus_random(uint64_t *state)
 }
 
 static inline void
-litmus_delay(uint64_t *state)
+litmus_delay(uint64_t *state, unsigned max)
 {
-	for (uint64_t n = litmus_random(state) % 64; n > 0; n--)
+	for (uint64_t n = litmus_random(state) % max; n > 0; n--)
 		__asm__ volatile("" ::: "memory");
 }
 
@@ -73,7 +75,7 @@ litmus_maker(void *arg)
 				return NULL;
 			litmus_spin(&spins);
 		}
-		litmus_delay(&seed);
+		litmus_delay(&seed, LITMUS_DELAY);
 		if (l->make(l->ctx))
 			atomic_fetch_add_explicit(
 			    &l->kicks, 1, memory_order_relaxed);
@@ -111,7 +113,7 @@ litmus_run(struct litmus *l)
 	for (uint64_t n = 1; n <= LITMUS_ROUNDS; n++) {
 		unsigned spins = 0;
 
-		litmus_delay(&seed);
+		litmus_delay(&seed, LITMUS_DELAY);
 		l->arm(l->ctx);
 		if (!l->look(l->ctx) && litmus_wait(l, n, kicks))
 			l->lost++;
