@@ -235,6 +235,7 @@ receive_now(struct channel *c, struct channel_message *m)
 		.msg_control = &control,
 		.msg_controllen = sizeof(control),
 	};
+	bool broken;
 	ssize_t n;
 	int r;
 
@@ -250,10 +251,10 @@ receive_now(struct channel *c, struct channel_message *m)
 		return errno == EWOULDBLOCK ? -EAGAIN : -errno;
 	}
 	/* A datagram of no bytes and no fds cannot be told from the end. */
-	if (n == 0 && msg.msg_controllen == 0 && msg.msg_flags == 0)
+	broken = (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0;
+	if (n == 0 && msg.msg_controllen == 0 && !broken)
 		return 0;
-	if (!take_fds(&msg, m) ||
-	    (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0)
+	if (!take_fds(&msg, m) || broken)
 		r = -EPROTO;
 	else
 		r = channel_decode(c, bytes, (size_t)n, m->nfds, &m->envelope);

@@ -55,7 +55,7 @@ static inline void
 litmus_spin(unsigned *n)
 {
 	cpu_relax();
-	if (++*n % 4096 == 0)
+	if (++*n % 128 == 0)
 		sched_yield();
 }
 
