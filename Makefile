@@ -19,7 +19,7 @@ HARDEN := -fstack-protector-strong -fstack-clash-protection \
 # The programs are static where they can be: a device process then has no
 # relocated libraries of its own, starts in under a millisecond, and opens
 # nothing after exec.  The sanitizers need the dynamic ones.
-STATIC := -static-pie -Wl,--no-warnings # libevent_core names getaddrinfo, unused
+STATIC := -static-pie
 MODE_CFLAGS_rel := -O2 -g -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3
 MODE_CFLAGS_dbg := -O0 -g3
 MODE_CFLAGS_asan := -O1 -g -fsanitize=address,undefined \
