@@ -57,8 +57,14 @@ run(const struct device_type *type)
 	};
 	struct host_identity identity = { 0 };
 	char err[256] = "";
+	struct host *h;
 	int rc;
 
+	rc = host_open(type, CONTROL_FD, &h);
+	if (rc != 0) {
+		fprintf(stderr, "devhost %s: %s\n", type->name, strerror(-rc));
+		return HOST_EXIT_RESOURCE;
+	}
 	rc = sandbox_enter(&policy, &identity.sandbox, err, sizeof(err));
 	if (err[0])
 		fprintf(stderr, "devhost %s: sandbox: %s\n", type->name, err);
@@ -66,7 +72,7 @@ run(const struct device_type *type)
 		return HOST_EXIT_SANDBOX;
 	if (identity.sandbox & SANDBOX_SECCOMP)
 		identity.syscalls = (unsigned)policy.nsyscalls;
-	return host_run(type, CONTROL_FD, &identity);
+	return host_run(h, &identity);
 }
 
 int

@@ -34,11 +34,18 @@ struct host_identity {
 struct host;
 
 /*
- * Hold the conversation on control_fd (taken) and run the device until the
+ * Make a host for host_run().  To be called before the sandbox is entered: the
+ * event loop is opened here, so that its system calls need not be allowed.
+ * control_fd is taken.  0 and *out, one per process; -ENOMEM.
+ */
+int
+host_open(const struct device_type *type, int control_fd, struct host **out);
+
+/*
+ * Hold the conversation on the control channel and run the device until the
  * broker says Finish or closes.  Returns an enum host_exit.
  */
-int host_run(const struct device_type *type, int control_fd,
-    const struct host_identity *identity);
+int host_run(struct host *h, const struct host_identity *identity);
 
 /*
  * Start the same on a thread of this process.  control_fd is taken, also on

@@ -205,7 +205,7 @@ check_segments(const struct loader_job *job, const struct image *im)
 	for (unsigned i = 0; i < im->nsegments; i++) {
 		const struct segment *s = &im->segments[i];
 
-		if (s->type != PT_LOAD || s->memsz == 0)
+		if (s->type != PT_LOAD || (s->memsz | s->filesz) == 0)
 			continue;
 		err = check_segment(job, im, i);
 		if (err < 0)

@@ -16,12 +16,6 @@
 #define LOAD_TIMEOUT_MS 60000
 #define ERR_SIZE	320u
 
-/* Mapped memory is never executable: second argument filter of mmap. */
-#define NO_EXEC                                                           \
-	{                                                                 \
-		.arg = 2, .op = SANDBOX_MASKED_EQ, .a = PROT_EXEC, .b = 0 \
-	}
-
 static const struct sandbox_syscall calls[] = {
 	{ .nr = __NR_pread64, .reason = "read the files" },
 	{ .nr = __NR_newfstatat,
@@ -30,9 +24,11 @@ static const struct sandbox_syscall calls[] = {
 	    .args = { { .arg = 3, .op = SANDBOX_EQ, .a = AT_EMPTY_PATH } } },
 	{ .nr = __NR_fstat, .reason = "the same, on older C libraries" },
 	{ .nr = __NR_mmap,
-	    .reason = "guest RAM; large allocations",
+	    .reason = "guest RAM, large allocations; never executable",
 	    .nargs = 1,
-	    .args = { NO_EXEC } },
+	    .args = { { .arg = 2,
+		.op = SANDBOX_MASKED_EQ,
+		.a = ~(uint64_t)(PROT_READ | PROT_WRITE) } } },
 	{ .nr = __NR_munmap, .reason = "the same, given back" },
 	{ .nr = __NR_brk, .reason = "malloc() of messages" },
 	{ .nr = __NR_recvmsg, .reason = "the control channel" },
@@ -81,7 +77,8 @@ send_hello(struct channel *c, uint64_t steps)
 	hello.type = unconst("loader");
 	hello.build = unconst(BULKHEAD_VERSION);
 	hello.dma = DEVICE_DMA_FULL;
-	hello.syscalls = ARRAY_LEN(calls);
+	if (steps & SANDBOX_SECCOMP)
+		hello.syscalls = ARRAY_LEN(calls);
 	hello.sandbox = steps;
 	return channel_send(c, BODY(HELLO), &hello, NULL, 0, 0);
 }
@@ -236,7 +233,7 @@ static int
 converse(struct channel *c)
 {
 	struct channel_message m;
-	struct loader_result result;
+	struct loader_result result = { 0 };
 	char err[ERR_SIZE] = "";
 	const Bulkhead__Load *request;
 	int got, error;
@@ -276,12 +273,15 @@ loader_main(int control_fd, enum sandbox_mode mode)
 	char err[ERR_SIZE] = "";
 	struct channel c;
 	uint64_t steps = 0;
-	int status;
+	int error, status;
 
 	channel_init(&c, control_fd, CHANNEL_LOADER);
-	if (sandbox_enter(&policy, &steps, err, sizeof(err)) < 0) {
+	error = sandbox_enter(&policy, &steps, err, sizeof(err));
+	if (err[0] != '\0')
+		fprintf(stderr, "devhost loader: sandbox: %s\n", err);
+	if (error < 0) {
 		/* The exit status says it too. */
-		(void)send_failure(&c, -EPERM, err, 0);
+		(void)send_failure(&c, error, err, 0);
 		channel_close(&c);
 		return HOST_EXIT_SANDBOX;
 	}

@@ -431,6 +431,8 @@ static const struct {
 	    "truncated: 56 bytes wanted at offset 0xffffffffffffffc3" },
 	{ "refuses filesz above memsz", ELF(p[0].p_filesz), 0x1001,
 	    "segment 0" },
+	{ "refuses bytes of the file without memory", ELF(p[1].p_memsz), 0,
+	    "is longer in the file" },
 	{ "refuses a segment beyond the file", ELF(p[1].p_offset),
 	    FILE_SIZE - 0x122, "ends beyond the file: it is truncated" },
 	{ "refuses a file offset that overflows", ELF(p[1].p_offset),

@@ -235,9 +235,7 @@ live(struct host *h)
 {
 	int rc;
 
-	rc = open_base(h);
-	if (rc == 0)
-		rc = host_say_hello(h);
+	rc = host_say_hello(h);
 	if (rc == -EPIPE)
 		host_finish(h, HOST_EXIT_OK);
 	else if (rc != 0)
@@ -259,28 +257,33 @@ live(struct host *h)
 		close(h->wake);
 }
 
-static void
-init(struct host *h, const struct device_type *type, int control_fd,
-    const struct host_identity *identity)
+static int
+init(struct host *h, const struct device_type *type, int control_fd, int wake)
 {
 	memset(h, 0, sizeof(*h));
 	h->type = type;
-	h->identity = *identity;
-	h->wake = -1;
+	h->wake = wake;
 	h->sleep_until_ns = UINT64_MAX;
 	pthread_mutex_init(&h->lock, NULL);
 	channel_init(&h->channel, control_fd, CHANNEL_DEVICE);
+	return open_base(h);
 }
 
 int
-host_run(const struct device_type *type, int control_fd,
-    const struct host_identity *identity)
+host_open(const struct device_type *type, int control_fd, struct host **out)
 {
 	static struct host h;
 
-	init(&h, type, control_fd, identity);
-	live(&h);
-	return h.status;
+	*out = &h;
+	return init(&h, type, control_fd, -1);
+}
+
+int
+host_run(struct host *h, const struct host_identity *identity)
+{
+	h->identity = *identity;
+	live(h);
+	return h->status;
 }
 
 static void *
@@ -294,29 +297,28 @@ int
 host_start_inline(
     const struct device_type *type, int control_fd, struct host **out)
 {
-	static const struct host_identity nobody;
 	struct host *h = calloc(1, sizeof(*h));
-	int rc;
+	int wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	int rc = -ENOMEM;
 
-	if (!h) {
+	if (!h || wake < 0) {
+		rc = h ? -errno : -ENOMEM;
 		close(control_fd);
-		return -ENOMEM;
-	}
-	init(h, type, control_fd, &nobody);
-	h->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (h->wake < 0) {
-		rc = -errno;
 		goto fail;
 	}
-	rc = -pthread_create(&h->thread, NULL, inline_thread, h);
-	if (rc != 0) {
-		close(h->wake);
-		goto fail;
+	rc = init(h, type, control_fd, wake);
+	if (rc == 0)
+		rc = -pthread_create(&h->thread, NULL, inline_thread, h);
+	if (rc == 0) {
+		*out = h;
+		return 0;
 	}
-	*out = h;
-	return 0;
-fail:
+	if (h->base)
+		event_base_free(h->base);
 	channel_close(&h->channel);
+fail:
+	if (wake >= 0)
+		close(wake);
 	free(h);
 	return rc;
 }

@@ -29,8 +29,6 @@ static const struct sandbox_syscall common[] = {
 	    .args = { { 1, SANDBOX_EQ, FUTEX_WAKE, 0 } } },
 	{ .nr = __NR_epoll_wait, .reason = "event loop: sleep" },
 	{ .nr = __NR_epoll_ctl, .reason = "event loop: what to wake for" },
-	{ .nr = __NR_epoll_create1, .reason = "event loop: start" },
-	{ .nr = __NR_pipe2, .reason = "event loop: start (libevent's own)" },
 	{ .nr = __NR_mmap,
 	    .reason = "map store, rings, streams; never executable",
 	    .nargs = 1,
