@@ -422,7 +422,7 @@ write_map(pid_t pid, const char *name, unsigned id)
 
 	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
 	/* Root gives enough for uids of the children's own. */
-	snprintf(map, sizeof(map), "0 %u %u", id, id == 0 ? 65536 : 1);
+	snprintf(map, sizeof(map), "0 %u %u", id, id == 0 ? 65536u : 1u);
 	write_file(path, map);
 }
 
