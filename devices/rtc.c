@@ -179,7 +179,6 @@ take_time(struct rtc *r, uint64_t guest_ns)
 	    MIN(decode_hour(r, r->cmos[HOURS]), 23u) * 3600 +
 	    MIN(decode(r, r->cmos[MINUTES]), 59u) * 60 +
 	    MIN(decode(r, r->cmos[SECONDS]), 59u);
-	/* Beyond 2554 nanoseconds do not fit in 64 bits; they wrap there. */
 	r->offset_ns = MIN(s, WALL_LAST_S) * NS_PER_S - guest_ns;
 }
 
