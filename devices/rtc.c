@@ -55,8 +55,8 @@ enum {
 #define UIP_NS	     244000u /* before the update */
 #define CRYSTAL_HZ   32768u
 #define DAY_S	     86400u
-/* The year 2000 and the year 10000: what four digits and we can tell. */
-#define WALL_LAST_S 253402300799ull
+/* Late in 2554 the nanoseconds of 64 bits end. */
+#define WALL_LAST_S 18446000000ull
 
 struct rtc {
 	uint64_t offset_ns; /* real time - guest time, modulo 2^64 */
