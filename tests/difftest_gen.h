@@ -68,7 +68,7 @@ gen_float(struct rng *r)
 	case 1:
 		return (uint32_t)rnd(r);
 	default: /* of ordinary size */
-		return (uint32_t)rnd(r) & 0x807fffff |
+		return ((uint32_t)rnd(r) & 0x807fffff) |
 		    (120 + below(r, 40)) << 23;
 	}
 }

@@ -3,7 +3,11 @@
  * software one, compared.  `difftest --help` lists the options.
  * Exit: 0 no difference, 1 differences, 2 usage, 77 cannot run here.
  */
+/* First: <unistd.h> has a macro by the name of one of its constants. */
+#include "hypervisor/soft/cpu.h"
+
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>

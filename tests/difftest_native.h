@@ -20,6 +20,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "proto/base.h"
 #include "tests/difftest.h"
 
 #define REP_STEPS 20000u
