@@ -29,8 +29,8 @@
 #define USER_SS	      0x2bu
 #define DIFF_MAX      1024u
 /* Where the scratch pages hold something worth loading. */
-#define FX_AT	      0x400u /* in each page: an FXSAVE image */
-#define MXCSR_AT      0x200u /* in each page: 16 values of MXCSR */
+#define FX_AT	 0x400u /* in each page: an FXSAVE image */
+#define MXCSR_AT 0x200u /* in each page: 16 values of MXCSR */
 
 struct job {
 	uint64_t gpr[16], rip;

@@ -68,7 +68,7 @@ gen_float(struct rng *r)
 	case 1:
 		return (uint32_t)rnd(r);
 	default: /* of ordinary size */
-		return (uint32_t)rnd(r) & 0x807fffff |
+		return ((uint32_t)rnd(r) & 0x807fffff) |
 		    (120 + below(r, 40)) << 23;
 	}
 }
@@ -128,8 +128,7 @@ gen_long_double(struct rng *r, uint8_t *p)
 		e |= 0x8000;
 	switch (below(r, 4)) {
 	case 0: {
-		unsigned n =
-		    below(r, sizeof(special) / sizeof(special[0]));
+		unsigned n = below(r, sizeof(special) / sizeof(special[0]));
 
 		m = special[n].mantissa;
 		e = special[n].exponent;
@@ -312,9 +311,9 @@ static inline bool
 two_byte_modrm(uint8_t b)
 {
 	return !((b >= 0x04 && b < 0x0d && b != 0x0d) || b == 0x0e ||
-	    (b >= 0x30 && b < 0x38) || b == 0x77 ||
-	    (b >= 0x80 && b < 0x90) || (b >= 0xa0 && b < 0xa3) ||
-	    (b >= 0xa8 && b < 0xab) || (b >= 0xc8 && b < 0xd0));
+	    (b >= 0x30 && b < 0x38) || b == 0x77 || (b >= 0x80 && b < 0x90) ||
+	    (b >= 0xa0 && b < 0xa3) || (b >= 0xa8 && b < 0xab) ||
+	    (b >= 0xc8 && b < 0xd0));
 }
 
 /*
@@ -437,10 +436,7 @@ undefined_flags(const struct form *f, const struct job *j, uint8_t imm)
 {
 	unsigned reg = f->modrm >> 3 & 7, op = f->opcode, count;
 	unsigned mask = f->rex & 8 ? 63 : 31;
-	unsigned bits = !(op & 1)  ? 8 :
-	    f->rex & 8		   ? 64 :
-	    f->opsize		   ? 16 :
-				     32;
+	unsigned bits = !(op & 1) ? 8 : f->rex & 8 ? 64 : f->opsize ? 16 : 32;
 
 	if (f->map == 0) {
 		if (op < 0x40 && (op & 7) < 6) {
@@ -467,9 +463,9 @@ undefined_flags(const struct form *f, const struct job *j, uint8_t imm)
 		case 0xd1:
 		case 0xd2:
 		case 0xd3:
-			count = op < 0xd0 ? imm :
-			    op < 0xd2	  ? 1 :
-					    (unsigned)j->gpr[1];
+			count = op < 0xd0 ? imm
+			    : op < 0xd2	  ? 1
+					  : (unsigned)j->gpr[1];
 			count &= mask;
 			if (!count)
 				return 0;
@@ -627,8 +623,8 @@ gen_form(struct rng *r, struct form *f, int map, int opcode)
 		}
 		if (kind >= 60) { /* 0F: every mandatory prefix as often */
 			f->prefix = (uint8_t)below(r, 4);
-			f->opsize = f->prefix == 1 ||
-			    (f->prefix > 1 && one_in(r, 16));
+			f->opsize =
+			    f->prefix == 1 || (f->prefix > 1 && one_in(r, 16));
 		} else if (one_in(r, 8)) {
 			f->prefix = (uint8_t)(2 + below(r, 2));
 		} else if (f->opsize) {
@@ -636,8 +632,8 @@ gen_form(struct rng *r, struct form *f, int map, int opcode)
 		}
 		if (is_string(f) && one_in(r, 2))
 			f->prefix = (uint8_t)(2 + below(r, 2));
-		f->has_modrm = f->map ? two_byte_modrm(f->opcode) :
-					one_byte_modrm(f->opcode);
+		f->has_modrm = f->map ? two_byte_modrm(f->opcode)
+				      : one_byte_modrm(f->opcode);
 	} while (excluded(f));
 	f->rep = f->prefix > 1;
 	f->lock = one_in(r, 40);
@@ -652,9 +648,9 @@ gen_registers(struct rng *r, const struct form *f, struct job *j)
 
 	for (n = 0; n < 16; n++)
 		j->gpr[n] = one_in(r, 3) ? gen_target(r) : gen_int(r);
-	j->gpr[4] = one_in(r, 16) ?
-	    gen_target(r) :
-	    SCRATCH_BASE + PAGE / 2 + 8 * below(r, PAGE / 8);
+	j->gpr[4] = one_in(r, 16)
+	    ? gen_target(r)
+	    : SCRATCH_BASE + PAGE / 2 + 8 * below(r, PAGE / 8);
 	j->gpr[5] = gen_target(r);
 	if (is_string(f)) {
 		j->gpr[6] = gen_target(r);
@@ -675,8 +671,7 @@ gen_registers(struct rng *r, const struct form *f, struct job *j)
 static inline void
 gen_flags(struct rng *r, struct job *j)
 {
-	j->rflags =
-	    0x202 | ((uint32_t)rnd(r) & (CF | PF | AF | ZF | SF | OF));
+	j->rflags = 0x202 | ((uint32_t)rnd(r) & (CF | PF | AF | ZF | SF | OF));
 	if (one_in(r, 8))
 		j->rflags |= 1u << 10; /* DF */
 	if (one_in(r, 64))
@@ -687,7 +682,8 @@ gen_flags(struct rng *r, struct job *j)
 static inline void
 gen_case(uint64_t seed, uint64_t index, int map, int opcode, struct job *j)
 {
-	struct rng r = { seed * 0x2545f4914f6cdd1du + index * 0xd1342543de82ef95u };
+	struct rng r = { seed * 0x2545f4914f6cdd1du +
+		index * 0xd1342543de82ef95u };
 	struct form f;
 	uint8_t prefixes[8], *p = j->code;
 	unsigned n = 0, k;
@@ -735,13 +731,13 @@ gen_case(uint64_t seed, uint64_t index, int map, int opcode, struct job *j)
 		else
 			p += gen_memory(&r, &f, j, p, operand_target(&r, &f),
 			    j->rip + (uint64_t)(p - j->code) +
-				(f.map == 1 && (f.opcode == 0x70 ||
-						   f.opcode == 0xc2 ||
-						   f.opcode == 0xc6)));
+				(f.map == 1 &&
+				    (f.opcode == 0x70 || f.opcode == 0xc2 ||
+					f.opcode == 0xc6)));
 		/* A bit offset reaches far: keep most near. */
 		k = (f.modrm >> 3 & 7u) | (f.rex & 4u) << 1;
-		if (f.map == 1 && (f.opcode & 0xe7) == 0xa3 &&
-		    f.modrm < 0xc0 && k != 4 && one_in(&r, 2))
+		if (f.map == 1 && (f.opcode & 0xe7) == 0xa3 && f.modrm < 0xc0 &&
+		    k != 4 && one_in(&r, 2))
 			j->gpr[k] = (uint64_t)(int64_t)(int8_t)rnd(&r);
 	} else if (f.map == 0 && f.opcode >= 0xa0 && f.opcode < 0xa4) {
 		tail = gen_target(&r);

@@ -20,6 +20,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "proto/base.h"
 #include "tests/difftest.h"
 
 #define REP_STEPS 20000u
@@ -80,8 +81,7 @@ child_collect(struct outcome *o, const greg_t *g, const uint8_t *fx)
 	o->error = (uint32_t)g[REG_ERR];
 	o->cr2 = o->vector == 14 ? (uint64_t)g[REG_CR2] : 0;
 	copy_bytes(o->fx, fx, 512);
-	scratch_collect(
-	    (uint8_t *)(uintptr_t)SCRATCH_BASE, child.box->base, o);
+	scratch_collect((uint8_t *)(uintptr_t)SCRATCH_BASE, child.box->base, o);
 }
 
 UNPROTECTED static void
@@ -94,13 +94,12 @@ child_signal(int sig UNUSED, siginfo_t *si UNUSED, void *context)
 	unsigned n;
 
 	/* A case may have set AC, with which this would not run. */
-	__asm__ volatile("pushfq; andl $~0x40000, (%%rsp); popfq" ::: "cc",
-	    "memory");
+	__asm__ volatile("pushfq; andl $~0x40000, (%%rsp); popfq" ::
+			     : "cc", "memory");
 	if (child.busy) {
 		j = &child.box->job[child.at];
 		if (j->rep && g[REG_TRAPNO] == 1 &&
-		    (uint64_t)g[REG_RIP] == j->rip &&
-		    ++child.steps < REP_STEPS)
+		    (uint64_t)g[REG_RIP] == j->rip && ++child.steps < REP_STEPS)
 			return;
 		child_collect(&child.box->native[child.at], g, fx);
 		child.at++;
@@ -190,8 +189,8 @@ child_main(struct native *n, int in, int out)
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
 		0) == MAP_FAILED)
 		_exit(2);
-	memcpy((void *)(uintptr_t)SCRATCH_BASE, n->box->base,
-	    SCRATCH_SIZE + PAGE);
+	memcpy(
+	    (void *)(uintptr_t)SCRATCH_BASE, n->box->base, SCRATCH_SIZE + PAGE);
 	if (mprotect((void *)(uintptr_t)READONLY_BASE, PAGE, PROT_READ))
 		_exit(2);
 	memset(&sa, 0, sizeof(sa));
@@ -242,8 +241,8 @@ native_create(struct native *n, uint64_t seed)
 	if (n->box == MAP_FAILED || n->code_fd < 0 ||
 	    ftruncate(n->code_fd, CODE_SIZE))
 		return -errno;
-	n->code = mmap(NULL, CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
-	    n->code_fd, 0);
+	n->code = mmap(
+	    NULL, CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, n->code_fd, 0);
 	if (n->code == MAP_FAILED)
 		return -errno;
 	gen_base(seed, n->box->base);

@@ -85,13 +85,12 @@ soft_page_tables(struct soft *s)
 	put64(s, PDPT_LOW, PD_LOW | PTE_P | PTE_W | PTE_U);
 	put64(s, PDPT_HIGH, PD_HIGH | PTE_P | PTE_W);
 	put64(s, PD_HIGH, PTE_PS | PTE_P | PTE_W);
-	put64(s, PD_LOW + 8 * (CODE_BASE >> 21),
-	    PT_CODE | PTE_P | PTE_W | PTE_U);
+	put64(
+	    s, PD_LOW + 8 * (CODE_BASE >> 21), PT_CODE | PTE_P | PTE_W | PTE_U);
 	put64(s, PD_LOW + 8 * (SCRATCH_BASE >> 21),
 	    PT_SCRATCH | PTE_P | PTE_W | PTE_U);
 	for (n = 0; n < CODE_SIZE / PAGE; n++)
-		put64(s, PT_CODE + 8 * n,
-		    (CODE_AT + n * PAGE) | PTE_P | PTE_U);
+		put64(s, PT_CODE + 8 * n, (CODE_AT + n * PAGE) | PTE_P | PTE_U);
 	for (n = 0; n < SCRATCH_SIZE / PAGE + 1; n++)
 		put64(s, PT_SCRATCH + 8 * n,
 		    (SCRATCH_AT + n * PAGE) | PTE_P | PTE_U | PTE_NX |
@@ -207,8 +206,8 @@ has_error_code(int vector)
 
 /* vector 255: the processor stopped, 254: the run ended for no reason. */
 static void
-soft_run(struct soft *s, const struct job *j, const uint8_t *base,
-    struct outcome *o)
+soft_run(
+    struct soft *s, const struct job *j, const uint8_t *base, struct outcome *o)
 {
 	struct cpu *c = s->c;
 	uint64_t rip = j->rip, rflags = j->rflags | FL_TF;
@@ -241,8 +240,8 @@ soft_run(struct soft *s, const struct job *j, const uint8_t *base,
 		rip = get64(s, frame);
 		rflags = get64(s, frame + 16);
 		c->reg[RSP] = get64(s, frame + 24);
-	} while (j->rep && s->vector == 1 && rip == j->rip &&
-	    ++steps < REP_STEPS);
+	} while (
+	    j->rep && s->vector == 1 && rip == j->rip && ++steps < REP_STEPS);
 	memcpy(o->gpr, c->reg, sizeof(o->gpr));
 	o->rip = rip;
 	o->rflags = (uint32_t)rflags;
