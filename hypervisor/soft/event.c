@@ -177,6 +177,7 @@ gate_stack(struct cpu *c, unsigned cpl, unsigned ist, uint32_t ext)
 		if (cpl < c->cpl)
 			return stack_inner(c, NULL, cpl, ext);
 		s = stack_current(c);
+		s.super = cpl < 3;
 		s.error = ext;
 		return s;
 	}

@@ -349,9 +349,12 @@ OP(op_retf)
 static void
 iret_flags(struct cpu *c, uint32_t mask, uint64_t fl)
 {
+	bool open = c->rflags & FL_IF;
+
 	flags_set(c, (flags_get(c) & ~mask) | ((uint32_t)fl & mask));
 	c->nmi_masked = false;
-	event_irq_window(c);
+	if (!open)
+		event_irq_window(c);
 }
 
 static void
