@@ -174,7 +174,7 @@ stack_add(struct stack *s, uint64_t n)
 }
 
 void
-stack_push(struct cpu *c, const struct insn *i, struct stack *s, unsigned size,
+sys_push(struct cpu *c, const struct insn *i, struct stack *s, unsigned size,
     uint64_t v)
 {
 	uint64_t lin;
@@ -193,7 +193,7 @@ stack_push(struct cpu *c, const struct insn *i, struct stack *s, unsigned size,
 }
 
 uint64_t
-stack_pop(struct cpu *c, const struct insn *i, struct stack *s, unsigned size)
+sys_pop(struct cpu *c, const struct insn *i, struct stack *s, unsigned size)
 {
 	uint64_t lin, v;
 

@@ -130,10 +130,10 @@ struct stack {
 };
 /* The stack as it stands: SS:RSP at the current privilege. */
 struct stack stack_current(const struct cpu *c);
-void stack_push(struct cpu *c, const struct insn *i, struct stack *s,
+void sys_push(struct cpu *c, const struct insn *i, struct stack *s,
     unsigned size, uint64_t v);
 uint64_t
-stack_pop(struct cpu *c, const struct insn *i, struct stack *s, unsigned size);
+sys_pop(struct cpu *c, const struct insn *i, struct stack *s, unsigned size);
 /* Add n to the pointer within its width. */
 void stack_add(struct stack *s, uint64_t n);
 /* RSP only; SS is the caller's. */
