@@ -70,7 +70,7 @@ struct device {
 	uint64_t ping_ns; /* when the unanswered ping went; 0: none */
 	uint64_t log_window_ns;
 	unsigned logs; /* in the window */
-	bool ordered, finishing, reshaped;
+	bool ordered, finishing, reshaped, hung_up;
 	char kill_reason[96]; /* why the broker killed it; "" */
 	char failure[VM_TEXT]; /* its last words */
 	char last_death[160];
