@@ -212,8 +212,7 @@ keeps_to_the_golden_file(const char *path, uint64_t memory, unsigned serials)
 	fclose(out);
 	want = slurp(path);
 	CU_ASSERT_FATAL(want != NULL);
-	if (got != NULL)
-		CU_ASSERT_STRING_EQUAL(got, want);
+	CU_ASSERT(got == NULL || strcmp(got, want) == 0);
 	free(got);
 }
 
