@@ -172,7 +172,7 @@ int
 loader_bzimage(const struct loader_job *job)
 {
 	struct loader_result *out = job->out;
-	struct image im;
+	struct image im = { .offset = 0 };
 	int err;
 
 	err = read_header(job, &im.hdr);

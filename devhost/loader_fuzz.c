@@ -28,7 +28,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static uint8_t *ram;
-	struct loader_result result;
+	struct loader_result result = { 0 };
 	char err[320] = "";
 	int got;
 

@@ -233,7 +233,7 @@ static int
 converse(struct channel *c)
 {
 	struct channel_message m;
-	struct loader_result result;
+	struct loader_result result = { 0 };
 	char err[ERR_SIZE] = "";
 	const Bulkhead__Load *request;
 	int got, error;

@@ -55,8 +55,8 @@ enum {
 #define UIP_NS	     244000u /* before the update */
 #define CRYSTAL_HZ   32768u
 #define DAY_S	     86400u
-/* The year 2000 and the year 10000: what four digits and we can tell. */
-#define WALL_LAST_S 253402300799ull
+/* Late in 2554 the nanoseconds of 64 bits end. */
+#define WALL_LAST_S 18446000000ull
 
 struct rtc {
 	uint64_t offset_ns; /* real time - guest time, modulo 2^64 */
@@ -179,7 +179,6 @@ take_time(struct rtc *r, uint64_t guest_ns)
 	    MIN(decode_hour(r, r->cmos[HOURS]), 23u) * 3600 +
 	    MIN(decode(r, r->cmos[MINUTES]), 59u) * 60 +
 	    MIN(decode(r, r->cmos[SECONDS]), 59u);
-	/* Beyond 2554 nanoseconds do not fit in 64 bits; they wrap there. */
 	r->offset_ns = MIN(s, WALL_LAST_S) * NS_PER_S - guest_ns;
 }
 
