@@ -7,12 +7,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <CUnit/Basic.h>
-
 #include "devhost/host.h"
 #include "devhost/loader.h"
 #include "proto/base.h"
 #include "proto/channel.h"
+#include "tests/named_tests.h"
 
 #define BODY(name) BULKHEAD__ENVELOPE__BODY_##name
 #define WAIT_MS	   20000
@@ -300,30 +299,15 @@ ends_when_the_broker_is_gone(void)
 	CU_ASSERT_EQUAL(finish(&s), HOST_EXIT_OK);
 }
 
-static CU_TestInfo tests[] = {
-	{ "answers_with_the_entry_state", answers_with_the_entry_state },
-	{ "answers_with_the_reason_of_a_failure",
-	    answers_with_the_reason_of_a_failure },
-	{ "refuses_fds_that_do_not_match", refuses_fds_that_do_not_match },
-	{ "ends_when_the_broker_is_gone", ends_when_the_broker_is_gone },
-	CU_TEST_INFO_NULL,
+static const struct named_test tests[] = {
+	NAMED_TEST(answers_with_the_entry_state),
+	NAMED_TEST(answers_with_the_reason_of_a_failure),
+	NAMED_TEST(refuses_fds_that_do_not_match),
+	NAMED_TEST(ends_when_the_broker_is_gone),
 };
 
 int
 main(void)
 {
-	CU_SuiteInfo suites[] = {
-		{ "loader process", NULL, NULL, NULL, NULL, tests },
-		CU_SUITE_INFO_NULL,
-	};
-	unsigned failed;
-
-	if (CU_initialize_registry() != CUE_SUCCESS ||
-	    CU_register_suites(suites) != CUE_SUCCESS)
-		return 1;
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed == 0 ? 0 : 1;
+	return named_tests_run("loader process", tests, ARRAY_LEN(tests));
 }

@@ -15,6 +15,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -281,6 +282,18 @@ the_steps_reported_are_all(void)
 }
 
 static void
+landlock_closes_even_the_empty_root(void)
+{
+	struct child c;
+	bool landlock;
+
+	start(&c, "open_root", "allowed");
+	landlock = (c.report.steps & SANDBOX_LANDLOCK) != 0;
+	CU_ASSERT_EQUAL(
+	    finish(&c), landlock ? SANDBOXED_REFUSED : SANDBOXED_DONE);
+}
+
+static void
 mode_off_reports_that_nothing_was_done(void)
 {
 	struct child c;
@@ -365,22 +378,24 @@ write_file(const char *path, const char *text)
 		close(fd);
 }
 
-/* In a user namespace that may have no others: bits of what went wrong. */
+/*
+ * In a user namespace that may have no others, when the parent has written its
+ * maps: bits of what went wrong.
+ */
 static int
-without_user_namespaces(void)
+without_user_namespaces(int ready, int go, bool many_uids)
 {
-	unsigned uid = geteuid(), gid = getegid();
-	char err[256], map[64];
+	uint64_t least = SANDBOX_SECCOMP;
+	char err[256], byte = 0;
 	struct child c;
 	int bad = 0;
 
-	if (unshare(CLONE_NEWUSER) < 0)
-		return 0;
-	write_file("/proc/self/setgroups", "deny");
-	snprintf(map, sizeof(map), "0 %u 1", uid);
-	write_file("/proc/self/uid_map", map);
-	snprintf(map, sizeof(map), "0 %u 1", gid);
-	write_file("/proc/self/gid_map", map);
+	if (unshare(CLONE_NEWUSER) < 0 || write(ready, &byte, 1) != 1 ||
+	    read(go, &byte, 1) != 1)
+		return 32;
+	if (many_uids)
+		least = SANDBOX_ALL & ~(uint64_t)SANDBOX_USERNS &
+		    ~(uint64_t)SANDBOX_LANDLOCK;
 	write_file("/proc/sys/user/max_user_namespaces", "0");
 	if (start_in(&c, SANDBOX_ON, "nothing", "filtered", err, sizeof(err)) !=
 	    -ENOSPC)
@@ -392,7 +407,7 @@ without_user_namespaces(void)
 		sizeof(err)) < 0)
 		return bad | 4;
 	if ((c.report.steps & SANDBOX_USERNS) != 0 ||
-	    (c.report.steps & SANDBOX_SECCOMP) == 0 ||
+	    (c.report.steps & least) != least ||
 	    strstr(c.report.err, "userns") == NULL)
 		bad |= 8;
 	if (finish(&c) != -SIGSYS)
@@ -401,15 +416,46 @@ without_user_namespaces(void)
 }
 
 static void
+write_map(pid_t pid, const char *name, unsigned id)
+{
+	char path[64], map[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	/* Root gives enough for uids of the children's own. */
+	snprintf(map, sizeof(map), "0 %u %u", id, id == 0 ? 65536u : 1u);
+	write_file(path, map);
+}
+
+static void
 names_why_namespaces_are_forbidden(void)
 {
-	pid_t pid = fork();
-	int status;
+	bool root = geteuid() == 0;
+	int ready[2], go[2], status;
+	char path[64], byte = 0;
+	pid_t pid;
 
+	CU_ASSERT_EQUAL_FATAL(pipe2(ready, O_CLOEXEC), 0);
+	CU_ASSERT_EQUAL_FATAL(pipe2(go, O_CLOEXEC), 0);
+	pid = fork();
 	if (pid == 0)
-		_exit(without_user_namespaces());
+		_exit(without_user_namespaces(ready[1], go[0], root));
+	/* If it fails it says nothing. */
+	close(ready[1]);
+	CU_ASSERT_EQUAL(read(ready[0], &byte, 1), 1);
+	if (!root) {
+		snprintf(path, sizeof(path), "/proc/%d/setgroups", pid);
+		write_file(path, "deny");
+	}
+	write_map(pid, "gid_map", getegid());
+	write_map(pid, "uid_map", geteuid());
+	CU_ASSERT_EQUAL(write(go[1], &byte, 1), 1);
 	CU_ASSERT_EQUAL(waitpid(pid, &status, 0), pid);
+	if (status != 0)
+		fprintf(stderr, "bits: %d\n", WEXITSTATUS(status));
 	CU_ASSERT_EQUAL(status, 0);
+	close(ready[0]);
+	close(go[0]);
+	close(go[1]);
 }
 
 static void
@@ -438,6 +484,7 @@ run(const char *suite_name)
 		NAMED_TEST(its_namespaces_are_its_own),
 		NAMED_TEST(its_root_is_empty_and_it_has_four_fds),
 		NAMED_TEST(the_steps_reported_are_all),
+		NAMED_TEST(landlock_closes_even_the_empty_root),
 		NAMED_TEST(mode_off_reports_that_nothing_was_done),
 		NAMED_TEST(a_program_that_cannot_be_executed_is_an_error),
 		NAMED_TEST(it_dies_with_its_parent),

@@ -37,6 +37,12 @@ act_open(void)
 }
 
 static long
+act_open_root(void)
+{
+	return syscall(SYS_openat, AT_FDCWD, "/", O_RDONLY | O_DIRECTORY);
+}
+
+static long
 act_connect(void)
 {
 	struct sockaddr_in to = {
@@ -141,6 +147,7 @@ static const struct act {
 } acts[] = {
 	{ "nothing", act_nothing, { -1, -1 } },
 	{ "open", act_open, { SYS_openat, -1 } },
+	{ "open_root", act_open_root, { SYS_openat, -1 } },
 	{ "connect", act_connect, { SYS_socket, SYS_connect } },
 	{ "execve", act_execve, { SYS_execve, -1 } },
 	{ "ptrace", act_ptrace, { SYS_ptrace, -1 } },

@@ -437,7 +437,7 @@ options_parse_type(struct known_type *t, const char *line)
 	snprintf(t->title, sizeof(t->title), "%.95s", field[1]);
 	t->platform = strcmp(field[2], "platform") == 0;
 	snprintf(t->options, sizeof(t->options), "%.255s",
-	    field[4] == NULL ? "" : field[4]);
+	    field[4] == NULL || strcmp(field[4], "-") == 0 ? "" : field[4]);
 	return true;
 }
 

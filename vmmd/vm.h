@@ -162,7 +162,7 @@ enum vm_stage {
 struct vm {
 	struct event_base *base;
 	struct event *on_listen, *on_notify, *on_tick, *on_signal[3];
-	TAILQ_HEAD(, client) clients;
+	TAILQ_HEAD(client_list, client) clients;
 	unsigned nclients;
 	bool layout_only, detach;
 	enum vm_stage stage;

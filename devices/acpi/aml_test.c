@@ -4,9 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include <CUnit/Basic.h>
-
 #include "proto/base.h"
+#include "tests/named_tests.h"
 
 static uint8_t buf[1 << 21];
 static struct aml a;
@@ -189,34 +188,19 @@ refuses_pairs_that_do_not_match(void)
 	CU_ASSERT_EQUAL(aml_finish(&a), -E2BIG);
 }
 
-static CU_TestInfo tests[] = {
-	{ "encodes_integers_as_short_as_possible",
-	    encodes_integers_as_short_as_possible },
-	{ "encodes_paths", encodes_paths },
-	{ "encodes_names", encodes_names },
-	{ "encodes_objects", encodes_objects },
-	{ "encodes_package_lengths", encodes_package_lengths },
-	{ "never_writes_beyond_the_buffer", never_writes_beyond_the_buffer },
-	{ "refuses_malformed_names", refuses_malformed_names },
-	{ "refuses_pairs_that_do_not_match", refuses_pairs_that_do_not_match },
-	CU_TEST_INFO_NULL,
+static const struct named_test tests[] = {
+	NAMED_TEST(encodes_integers_as_short_as_possible),
+	NAMED_TEST(encodes_paths),
+	NAMED_TEST(encodes_names),
+	NAMED_TEST(encodes_objects),
+	NAMED_TEST(encodes_package_lengths),
+	NAMED_TEST(never_writes_beyond_the_buffer),
+	NAMED_TEST(refuses_malformed_names),
+	NAMED_TEST(refuses_pairs_that_do_not_match),
 };
 
 int
 main(void)
 {
-	CU_SuiteInfo suites[] = {
-		{ "aml", NULL, NULL, NULL, NULL, tests },
-		CU_SUITE_INFO_NULL,
-	};
-	unsigned failed;
-
-	if (CU_initialize_registry() != CUE_SUCCESS ||
-	    CU_register_suites(suites) != CUE_SUCCESS)
-		return 1;
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed == 0 ? 0 : 1;
+	return named_tests_run("aml", tests, ARRAY_LEN(tests));
 }

@@ -6,10 +6,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <CUnit/Basic.h>
-
 #include "devices/acpi/aml.h"
 #include "proto/base.h"
+#include "tests/named_tests.h"
 
 #define GPA  0xe0000u
 #define SIZE 0x10000u
@@ -277,31 +276,16 @@ is_understood_by_iasl(void)
 	rmdir(dir);
 }
 
-static CU_TestInfo tests[] = {
-	{ "gives_every_table_a_right_checksum",
-	    gives_every_table_a_right_checksum },
-	{ "tells_where_the_registers_stand", tells_where_the_registers_stand },
-	{ "lists_every_processor", lists_every_processor },
-	{ "refuses_what_cannot_be", refuses_what_cannot_be },
-	{ "is_understood_by_iasl", is_understood_by_iasl },
-	CU_TEST_INFO_NULL,
+static const struct named_test tests[] = {
+	NAMED_TEST(gives_every_table_a_right_checksum),
+	NAMED_TEST(tells_where_the_registers_stand),
+	NAMED_TEST(lists_every_processor),
+	NAMED_TEST(refuses_what_cannot_be),
+	NAMED_TEST(is_understood_by_iasl),
 };
 
 int
 main(void)
 {
-	CU_SuiteInfo suites[] = {
-		{ "tables", NULL, NULL, NULL, NULL, tests },
-		CU_SUITE_INFO_NULL,
-	};
-	unsigned failed;
-
-	if (CU_initialize_registry() != CUE_SUCCESS ||
-	    CU_register_suites(suites) != CUE_SUCCESS)
-		return 1;
-	CU_basic_set_mode(CU_BRM_VERBOSE);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed == 0 ? 0 : 1;
+	return named_tests_run("acpi tables", tests, ARRAY_LEN(tests));
 }

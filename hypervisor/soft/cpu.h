@@ -41,6 +41,9 @@ typedef void op_fn(struct cpu *c, const struct insn *i);
 
 enum reg { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R15 = 15 };
 enum segment { ES, CS, SS, DS, FS, GS, SEG_COUNT };
+/* In 64-bit code the decoder turns ES, CS, SS and DS of memory operands into
+ * this one, whose base is always 0. */
+#define SEG_FLAT SEG_COUNT
 
 /* A decoded instruction. */
 struct insn {
@@ -54,15 +57,20 @@ struct insn {
 	uint8_t opcode; /* last opcode byte */
 	uint8_t reg; /* ModRM.reg with REX.R: 0 to 15 */
 	uint8_t rm; /* ModRM.rm with REX.B, or the register in the opcode */
-	uint8_t base, index, scale; /* memory operand: registers, or NO_REG;
+	uint8_t base, index,
+	    scale; /* memory operand: registers, or NO_REG; scale 0-3;
 				       base RIP_REG: rip-relative */
-	uint8_t seg; /* memory operand: enum segment */
+	uint8_t seg; /* memory operand: enum segment, or SEG_FLAT */
 	uint8_t opsize; /* operand size, bytes: 1, 2, 4, 8 */
 	uint8_t addrsize; /* address size, bytes: 2, 4, 8 */
 	uint8_t flags; /* enum insn_flags */
+	uint8_t fast; /* memory operand: 64-bit addressing, where cpu_lin_fast()
+			 gives the linear address (disp of a rip-relative one
+			 counts from the block's start) */
 };
-#define NO_REG	0xff
-#define RIP_REG 0xfe
+/* Indices, like those of reg[], into the words at the head of struct cpu. */
+#define RIP_REG 16
+#define NO_REG	17
 
 enum insn_flags {
 	INSN_MEM = 1, /* ModRM names memory, not a register */
@@ -208,6 +216,9 @@ struct lazy_flags {
 	uint32_t arith;
 };
 
+/* Physical address bits, as CPUID leaf 80000008h says. */
+#define SOFT_PHYS_BITS 40
+
 /* The software TLB: two ways of access (data by CPL class), see mmu.h. */
 #define TLB_BITS 8
 #define TLB_SIZE (1u << TLB_BITS)
@@ -228,11 +239,14 @@ enum attention {
 	ATT_SIPI = 16,
 	ATT_TIMER = 32, /* the LAPIC timer or PIT is due */
 	ATT_FLUSH = 64, /* memory slots changed: flush TLB and blocks */
+	ATT_CODE = 128, /* block.c has mail about code pages (run.c's) */
+	ATT_STEP = 256, /* stop behind one instruction (run.c's, this thread) */
 };
 
 struct cpu {
 	uint64_t reg[16];
 	uint64_t rip; /* of the block's start while a block runs */
+	uint64_t zero; /* always 0: what NO_REG names */
 	struct lazy_flags lf;
 	uint32_t rflags; /* all but the arithmetic flags (which stand in lf) */
 	uint8_t cpl;
@@ -242,7 +256,7 @@ struct cpu {
 	bool halted;
 	_Atomic uint32_t attention;
 
-	struct seg seg[SEG_COUNT], ldtr, tr;
+	struct seg seg[SEG_COUNT + 1], ldtr, tr; /* the last: SEG_FLAT */
 	uint64_t gdt_base, idt_base;
 	uint32_t gdt_limit, idt_limit;
 	uint64_t cr0, cr2, cr3, cr4, cr8, efer;
@@ -260,10 +274,19 @@ struct cpu {
 	uint64_t kvm_system_time, kvm_wall_clock; /* kvmclock MSRs */
 
 	struct tlb_entry tlb[2][TLB_SIZE]; /* [user][page number] */
+	struct tlb_entry *tlb_now; /* tlb[cpl == 3]: set where a block starts */
 
 	/* While a block runs. */
 	const struct insn *fault_insn; /* set before anything that may raise */
 	jmp_buf *unwind; /* where cpu_raise() goes */
+	/* What cpu_raise() leaves for the run loop, which sets rip to the
+	 * address of fault_insn (if not NULL) and calls event_deliver(). */
+	struct {
+		bool has_error;
+		uint8_t vector;
+		uint32_t error;
+	} raised;
+	bool over; /* END() has been: for dispatch without tail calls */
 	uint64_t insns; /* instructions done, roughly */
 
 	struct machine *machine;
@@ -280,11 +303,17 @@ struct cpu {
 
 /* ---- dispatch ---- */
 #if defined(__OPTIMIZE__) && !defined(BULKHEAD_ASAN) && !defined(BULKHEAD_TSAN)
-#define NEXT(c, i) return (i)[1].fn((c), (i) + 1)
+#define SOFT_TAIL_CALLS 1
+#define NEXT(c, i)	return (i)[1].fn((c), (i) + 1)
+#define END(c)		return
 #else
 #define NEXT(c, i) return
+#define END(c)                    \
+	do {                      \
+		(c)->over = true; \
+		return;           \
+	} while (0)
 #endif
-#define END(c) return
 /* Every block ends with a row whose fn is op_block_end: it sets c->rip to the
  * address behind the block and returns to the run loop. */
 OP(op_block_end);
@@ -294,6 +323,19 @@ static inline uint64_t
 insn_ip(const struct cpu *c, const struct insn *i)
 {
 	return c->rip + i->offset;
+}
+
+static inline uint64_t
+cpu_word(const struct cpu *c, unsigned n)
+{
+	return ((const uint64_t *)(const void *)c)[n];
+}
+
+static inline uint64_t
+cpu_lin_fast(const struct cpu *c, const struct insn *i)
+{
+	return cpu_word(c, i->base) + (cpu_word(c, i->index) << i->scale) +
+	    (uint64_t)(int64_t)i->disp + c->seg[i->seg].base;
 }
 
 static inline uint64_t
