@@ -13,8 +13,13 @@ WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wpointer-arith -Wcast-qual -Wwrite-strings -Wundef -Wvla -Wformat=2 \
 	-Wnull-dereference -Wimplicit-fallthrough -Wswitch-enum -Wconversion \
 	-Wsign-conversion -Werror
+ZERO_INIT := -ftrivial-auto-var-init=zero
+ifneq ($(filter clang%,$(notdir $(CC))),)
+# clang 14 wants to be told twice.
+ZERO_INIT += -enable-trivial-auto-var-init-zero-knowing-it-will-be-removed-from-clang
+endif
 HARDEN := -fstack-protector-strong -fstack-clash-protection \
-	-fcf-protection -ftrivial-auto-var-init=zero
+	-fcf-protection $(ZERO_INIT)
 
 # The programs are static where they can be: a device process then has no
 # relocated libraries of its own, starts in under a millisecond, and opens
@@ -47,7 +52,7 @@ LDFLAGS := $(MODE_LDFLAGS_$(MODE)) -Wl,-z,relro,-z,now -Wl,-z,noexecstack
 # protectors and branch landing pads there cost a quarter of its speed, and
 # guest code never becomes host code.
 $(O)/hypervisor/soft/%.o: HARDEN := -fno-stack-protector -fcf-protection=none \
-	-ftrivial-auto-var-init=zero
+	$(ZERO_INIT)
 
 LIBS_proto := -lprotobuf-c
 LIBS_event := -levent_core -levent_pthreads

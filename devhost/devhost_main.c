@@ -1,0 +1,105 @@
+/*
+ * devhost TYPE: one emulated device in a process of its own.
+ *
+ * Started by vmmd with the control channel as fd 3.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "devhost/host.h"
+#include "devhost/loader.h"
+#include "devhost/manifest.h"
+#include "proto/base.h"
+
+#define CONTROL_FD 3
+/* Beside the fds of a Configure: 0 to 3, epoll, libevent's pipe. */
+#define FDS_MAX 96u
+
+/* A device maps its store, rings and streams, and no guest RAM. */
+#define ADDRESS_SPACE (128u << 20)
+#if defined(BULKHEAD_ASAN) || defined(BULKHEAD_TSAN)
+#undef ADDRESS_SPACE
+#define ADDRESS_SPACE 0 /* shadow memory is terabytes */
+#endif
+
+static void
+print_usage(FILE *to)
+{
+	fputs("usage: devhost TYPE           run a device (started by vmmd)\n"
+	      "       devhost loader         load a kernel (started by vmmd)\n"
+	      "       devhost --list         the device types\n"
+	      "       devhost --describe TYPE\n"
+	      "       devhost --version | --help\n",
+	    to);
+}
+
+static const struct device_type *
+find(const char *name)
+{
+	const struct device_type *t = device_type_find(name);
+
+	if (!t)
+		fprintf(stderr,
+		    "devhost: no device type '%s'; see devhost --list\n", name);
+	return t;
+}
+
+static int
+run(const struct device_type *type)
+{
+	struct sandbox_syscall list[MANIFEST_SYSCALLS_MAX];
+	struct sandbox_policy policy = {
+		.mode = sandbox_inherited_mode(),
+		.syscalls = list,
+		.nsyscalls = manifest_syscalls(type, list),
+		.max_as_bytes = ADDRESS_SPACE,
+		.max_fds = FDS_MAX,
+	};
+	struct host_identity identity = { 0 };
+	char err[256] = "";
+	struct host *h;
+	int rc;
+
+	rc = host_open(type, CONTROL_FD, &h);
+	if (rc != 0) {
+		fprintf(stderr, "devhost %s: %s\n", type->name, strerror(-rc));
+		return HOST_EXIT_RESOURCE;
+	}
+	rc = sandbox_enter(&policy, &identity.sandbox, err, sizeof(err));
+	if (err[0])
+		fprintf(stderr, "devhost %s: sandbox: %s\n", type->name, err);
+	if (rc != 0)
+		return HOST_EXIT_SANDBOX;
+	if (identity.sandbox & SANDBOX_SECCOMP)
+		identity.syscalls = (unsigned)policy.nsyscalls;
+	return host_run(h, &identity);
+}
+
+int
+main(int argc, char **argv)
+{
+	const struct device_type *type;
+	const char *what = argc > 1 ? argv[1] : "";
+
+	if (argc == 2 && strcmp(what, "--help") == 0) {
+		print_usage(stdout);
+	} else if (argc == 2 && strcmp(what, "--version") == 0) {
+		printf("devhost (bulkhead) %s\n", BULKHEAD_VERSION);
+	} else if (argc == 2 && strcmp(what, "--list") == 0) {
+		manifest_list();
+	} else if (argc == 3 && strcmp(what, "--describe") == 0) {
+		type = find(argv[2]);
+		if (!type)
+			return HOST_EXIT_USAGE;
+		manifest_describe(type);
+	} else if (argc == 2 && strcmp(what, "loader") == 0) {
+		return loader_main(CONTROL_FD, sandbox_inherited_mode());
+	} else if (argc == 2 && what[0] != '-') {
+		type = find(what);
+		return type ? run(type) : HOST_EXIT_USAGE;
+	} else {
+		print_usage(stderr);
+		return HOST_EXIT_USAGE;
+	}
+	return HOST_EXIT_OK;
+}

@@ -1,0 +1,61 @@
+/* The inside of a device host: shared by its conversation and its loop. */
+#ifndef DEVHOST_HOST_IMPL_H
+#define DEVHOST_HOST_IMPL_H
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <pthread.h>
+
+#include "devhost/engine.h"
+#include "devhost/host.h"
+#include "proto/channel.h"
+
+struct host {
+	const struct device_type *type;
+	struct host_identity identity;
+	struct channel channel; /* the loop's thread only */
+	int fds[CHANNEL_FDS_MAX]; /* of Configure; owned */
+	unsigned nfds;
+	uint64_t spin_ns;
+
+	/* Guards dev and running: the loop's thread and inline vCPUs. */
+	pthread_mutex_t lock;
+	struct device dev;
+	bool running;
+	uint64_t sleep_until_ns; /* guest time at which the loop wakes */
+
+	uint64_t last_request_ns;
+	bool done;
+	int status; /* enum host_exit, when done */
+	int wake; /* inline: eventfd that wakes the loop; else -1 */
+	pthread_t thread; /* inline */
+
+	struct event_base *base;
+	struct event control, kick, timer, waker;
+	struct event resample[DEVICE_IRQS_MAX];
+	struct event space[DEVICE_STREAMS_MAX], data[DEVICE_STREAMS_MAX];
+};
+
+/* End the loop with that status, unless it has ended with another. */
+void host_finish(struct host *h, int status);
+
+/* End it with the status that fits a negative errno, and tell the broker. */
+void host_fail(struct host *h, int error, const char *what);
+
+/* Say Hello; 0 or a negative errno. */
+int host_say_hello(struct host *h);
+
+/*
+ * Read and treat what the broker has sent, until nothing is there.  When it is
+ * Configure, the device is attached and started, Ready is sent, and
+ * host_add_events() is called.
+ */
+void host_converse(struct host *h);
+
+/* Watch the fds that Configure brought; 0 or -ENOMEM. */
+int host_add_events(struct host *h);
+
+/* Send the platform event and the log line that the device has left. */
+void host_flush(struct host *h);
+
+#endif

@@ -1,0 +1,362 @@
+/*
+ * The event loop of a device host.
+ *
+ * One thread: rings first, spinning for a bounded time after the last request,
+ * then libevent for everything that has an fd or a time.  No signals, no
+ * timerfd: fewer system calls to allow.
+ */
+#include "devhost/host_impl.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "proto/base.h"
+
+/* How long the rings may keep the loop from everything else. */
+#define SLICE_NS 500000u
+
+static void
+drain(evutil_socket_t fd)
+{
+	uint64_t count;
+
+	/* Nothing there: somebody else's wake-up; the reader looks anyway. */
+	if (read(fd, &count, sizeof(count)) < 0)
+		return;
+}
+
+static void
+on_control(evutil_socket_t fd UNUSED, short what UNUSED, void *ctx)
+{
+	host_converse(ctx);
+}
+
+/* The loop looks at rings, deadlines and effects in every turn. */
+static void
+on_wake(evutil_socket_t fd, short what, void *ctx)
+{
+	struct host *h = ctx;
+
+	if (!(what & EV_TIMEOUT))
+		drain(fd);
+	if (fd == h->dev.kick && h->running)
+		store_count(&h->dev.store.counters->doorbells, 1);
+}
+
+static void
+on_resample(evutil_socket_t fd, short what UNUSED, void *ctx)
+{
+	struct host *h = ctx;
+
+	drain(fd);
+	pthread_mutex_lock(&h->lock);
+	for (unsigned i = 0; i < h->dev.placement.nirqs; i++)
+		if (h->dev.irq[i].resample == fd)
+			engine_resample(&h->dev, i);
+	pthread_mutex_unlock(&h->lock);
+}
+
+static void
+on_stream(evutil_socket_t fd, short what UNUSED, void *ctx)
+{
+	struct host *h = ctx;
+
+	drain(fd);
+	pthread_mutex_lock(&h->lock);
+	for (unsigned i = 0; i < h->type->nstreams; i++)
+		if (h->dev.stream[i].in_data == fd ||
+		    h->dev.stream[i].out_space == fd)
+			engine_stream(&h->dev, i);
+	pthread_mutex_unlock(&h->lock);
+}
+
+static int
+watch(struct host *h, struct event *ev, int fd, event_callback_fn fn)
+{
+	if (event_assign(ev, h->base, fd, EV_READ | EV_PERSIST, fn, h) < 0 ||
+	    event_add(ev, NULL) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+int
+host_add_events(struct host *h)
+{
+	struct device *d = &h->dev;
+	int rc;
+
+	rc = watch(h, &h->kick, d->kick, on_wake);
+	for (unsigned i = 0; rc == 0 && i < d->placement.nirqs; i++)
+		if (d->irq[i].resample >= 0)
+			rc = watch(h, &h->resample[i], d->irq[i].resample,
+			    on_resample);
+	for (unsigned i = 0; rc == 0 && i < h->type->nstreams; i++) {
+		rc = watch(h, &h->space[i], d->stream[i].out_space, on_stream);
+		if (rc == 0)
+			rc = watch(
+			    h, &h->data[i], d->stream[i].in_data, on_stream);
+	}
+	return rc;
+}
+
+/* One look at every ring.  Requests handled, or a negative errno. */
+static int
+serve_once(struct host *h)
+{
+	int handled = 0, rc = 0;
+
+	pthread_mutex_lock(&h->lock);
+	for (unsigned i = 0; i < h->dev.vcpus; i++) {
+		for (unsigned n = 0; n < RING_SLOTS; n++) {
+			rc = engine_serve(&h->dev, i);
+			if (rc <= 0)
+				break;
+			handled++;
+		}
+		if (rc < 0)
+			break;
+	}
+	if (h->dev.error < 0)
+		rc = h->dev.error;
+	pthread_mutex_unlock(&h->lock);
+	return rc < 0 ? rc : handled;
+}
+
+/*
+ * Serve the rings until they have been quiet for the spinning time, or the
+ * slice is over.  True: they are armed and empty, the loop may sleep.
+ */
+static bool
+serve(struct host *h)
+{
+	uint64_t start = time_now_ns(), now = start;
+	int n;
+
+	do {
+		n = serve_once(h);
+		if (n < 0)
+			goto fail;
+		now = time_now_ns();
+		if (n > 0)
+			h->last_request_ns = now;
+		else
+			cpu_relax();
+		if (now - start > SLICE_NS)
+			return false;
+	} while (n > 0 || now - h->last_request_ns < h->spin_ns);
+
+	/* Arm, look again, then sleep: pairs with ring_kick_needed(). */
+	ring_arm(h->dev.rings);
+	n = serve_once(h);
+	if (n < 0)
+		goto fail;
+	if (n == 0)
+		return true;
+	ring_disarm(h->dev.rings);
+	h->last_request_ns = time_now_ns();
+	return false;
+fail:
+	host_fail(h, n, "device");
+	return false;
+}
+
+/* Run due timers; have libevent wake us for the next. */
+static bool
+set_timer(struct host *h)
+{
+	uint64_t wait;
+	struct timeval tv;
+
+	pthread_mutex_lock(&h->lock);
+	wait = engine_timer(&h->dev);
+	h->sleep_until_ns =
+	    wait == UINT64_MAX ? wait : device_now(&h->dev) + wait;
+	pthread_mutex_unlock(&h->lock);
+	if (wait == 0)
+		return false;
+	if (wait == UINT64_MAX) {
+		event_del(&h->timer);
+		return true;
+	}
+	tv.tv_sec = (time_t)(wait / 1000000000u);
+	tv.tv_usec = (suseconds_t)(wait % 1000000000u / 1000u);
+	event_add(&h->timer, &tv);
+	return true;
+}
+
+static int
+open_base(struct host *h)
+{
+	struct event_config *cfg = event_config_new();
+
+	if (!cfg)
+		return -ENOMEM;
+	event_config_set_flag(
+	    cfg, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_IGNORE_ENV);
+	h->base = event_base_new_with_config(cfg);
+	event_config_free(cfg);
+	if (!h->base)
+		return -ENOMEM;
+	event_assign(&h->timer, h->base, -1, 0, on_wake, h);
+	if (h->wake >= 0 && watch(h, &h->waker, h->wake, on_wake) != 0)
+		return -ENOMEM;
+	return watch(h, &h->control, h->channel.fd, on_control);
+}
+
+static void
+run(struct host *h)
+{
+	bool idle;
+
+	while (!h->done) {
+		idle = true;
+		if (h->running) {
+			idle = serve(h);
+			idle = set_timer(h) && idle;
+			host_flush(h);
+		}
+		if (h->done)
+			break;
+		if (event_base_loop(h->base,
+			EVLOOP_ONCE | (idle ? 0 : EVLOOP_NONBLOCK)) < 0)
+			host_fail(h, -EIO, "event loop");
+	}
+	/* What the last requests asked of the platform is still to be said. */
+	if (h->running)
+		host_flush(h);
+}
+
+/* Everything from Hello to the end. */
+static void
+live(struct host *h)
+{
+	int rc;
+
+	rc = host_say_hello(h);
+	if (rc == -EPIPE)
+		host_finish(h, HOST_EXIT_OK);
+	else if (rc != 0)
+		host_fail(h, rc, "start");
+	else
+		run(h);
+
+	pthread_mutex_lock(&h->lock);
+	h->running = false;
+	if (h->dev.type)
+		engine_detach(&h->dev);
+	pthread_mutex_unlock(&h->lock);
+	if (h->base)
+		event_base_free(h->base);
+	for (unsigned i = 0; i < h->nfds; i++)
+		close(h->fds[i]);
+	channel_close(&h->channel);
+	if (h->wake >= 0)
+		close(h->wake);
+}
+
+static int
+init(struct host *h, const struct device_type *type, int control_fd, int wake)
+{
+	memset(h, 0, sizeof(*h));
+	h->type = type;
+	h->wake = wake;
+	h->sleep_until_ns = UINT64_MAX;
+	pthread_mutex_init(&h->lock, NULL);
+	channel_init(&h->channel, control_fd, CHANNEL_DEVICE);
+	return open_base(h);
+}
+
+int
+host_open(const struct device_type *type, int control_fd, struct host **out)
+{
+	static struct host h;
+
+	*out = &h;
+	return init(&h, type, control_fd, -1);
+}
+
+int
+host_run(struct host *h, const struct host_identity *identity)
+{
+	h->identity = *identity;
+	live(h);
+	return h->status;
+}
+
+static void *
+inline_thread(void *ctx)
+{
+	live(ctx);
+	return NULL;
+}
+
+int
+host_start_inline(
+    const struct device_type *type, int control_fd, struct host **out)
+{
+	struct host *h = calloc(1, sizeof(*h));
+	int wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	int rc = -ENOMEM;
+
+	if (!h || wake < 0) {
+		rc = h ? -errno : -ENOMEM;
+		close(control_fd);
+		goto fail;
+	}
+	rc = init(h, type, control_fd, wake);
+	if (rc == 0)
+		rc = -pthread_create(&h->thread, NULL, inline_thread, h);
+	if (rc == 0) {
+		*out = h;
+		return 0;
+	}
+	if (h->base)
+		event_base_free(h->base);
+	channel_close(&h->channel);
+fail:
+	if (wake >= 0)
+		close(wake);
+	free(h);
+	return rc;
+}
+
+int
+host_access(struct host *h, unsigned vcpu, const struct ring_request *req,
+    uint64_t *answer)
+{
+	const struct device_ops *ops = h->type->ops;
+	struct ring_request r = *req;
+	uint64_t one = 1;
+	bool wake;
+	int rc = -ENOTCONN;
+
+	pthread_mutex_lock(&h->lock);
+	if (h->running && h->dev.error == 0) {
+		r.vcpu = vcpu;
+		rc = engine_access(&h->dev, &r, answer);
+		wake = h->dev.error != 0 || h->dev.line[0] ||
+		    h->dev.platform_cookie != h->dev.platform_sent ||
+		    (ops->deadline &&
+			ops->deadline(&h->dev) < h->sleep_until_ns);
+		if (wake && write(h->wake, &one, sizeof(one)) < 0 &&
+		    errno != EAGAIN)
+			rc = -errno;
+	}
+	pthread_mutex_unlock(&h->lock);
+	return rc;
+}
+
+int
+host_join_inline(struct host *h)
+{
+	int status;
+
+	pthread_join(h->thread, NULL);
+	status = h->status;
+	pthread_mutex_destroy(&h->lock);
+	free(h);
+	return status;
+}

@@ -1,0 +1,58 @@
+# Completion of vmmctl for bash: source this, or install it as
+# share/bash-completion/completions/vmmctl.
+
+_vmmctl_vms() {
+	vmmctl ps 2>/dev/null | awk 'NR > 1 { print $1 }'
+}
+
+_vmmctl_devices() {
+	vmmctl devices "$1" 2>/dev/null | awk 'NR > 1 { print $1 }'
+}
+
+_vmmctl() {
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+	local command=${COMP_WORDS[1]} words=''
+
+	if ((COMP_CWORD == 1)); then
+		words='run ps devices kill console shutdown layout --help --version'
+		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+		return
+	fi
+	case $prev in
+	--kernel | --initrd)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return
+		;;
+	--hypervisor) words='auto kvm soft' ;;
+	--sandbox) words='on best-effort off' ;;
+	--wait-policy) words='latency balanced density' ;;
+	--format) words='table json' ;;
+	--signal) words='KILL STOP CONT TERM SEGV ABRT' ;;
+	*)
+		case $command in
+		run | layout)
+			words='--kernel --initrd --cmdline --memory --cpus --name
+				--hypervisor --device --placement --sandbox
+				--wait-policy --console --no-console --detach
+				--quiet --verbose --help'
+			;;
+		devices | kill | console | shutdown)
+			if ((COMP_CWORD == 2)); then
+				words=$(_vmmctl_vms)
+			elif ((COMP_CWORD == 3)) &&
+				[[ $command == kill || $command == console ]]; then
+				words=$(_vmmctl_devices "${COMP_WORDS[2]}")
+			fi
+			case $command in
+			devices) words+=' --format' ;;
+			kill) words+=' --signal' ;;
+			shutdown) words+=' --force' ;;
+			esac
+			words+=' --help'
+			;;
+		esac
+		;;
+	esac
+	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+}
+complete -F _vmmctl vmmctl

@@ -1,0 +1,40 @@
+/* Finding programs and VMs, and talking to them. */
+#ifndef VMMCTL_CONNECT_H
+#define VMMCTL_CONNECT_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/un.h>
+
+#include "proto/base.h"
+#include "proto/channel.h"
+#include "vmmctl/options.h"
+
+#define KNOWN_TYPES 64u
+
+/* A line on stderr: "vmmctl: ...".  Returns code. */
+int complain_code(int code, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* The path of a program of ours ("vmmd", "devhost").  0; -ENOENT. */
+int connect_find_program(const char *name, char path[PATH_MAX]);
+
+/* The types that devhost knows, at most KNOWN_TYPES; how many, or -errno. */
+int connect_list_types(const char *devhost, struct known_type *types);
+
+/* The abstract address of a VM of that user; its length. */
+socklen_t connect_address(struct sockaddr_un *a, uid_t uid, const char *name);
+
+/* Connect to a running VM.  0; -ENOENT: there is none of that name. */
+int connect_vm(struct channel *c, uid_t uid, const char *name);
+
+/* Ask, and wait for the answer, passing over events.  1: *m is to be freed; or
+ * as channel_receive(). */
+int connect_ask(
+    struct channel *c, int body_case, void *body, struct channel_message *m);
+
+/* The exit code for a failure that the broker reports. */
+int connect_failure_code(const Bulkhead__Failure *f);
+
+#endif

@@ -1,0 +1,472 @@
+/* Clients: the one that made the VM, and those that come by its name. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "proto/stream.h"
+#include "vmmd/vm.h"
+
+static void
+release_console(struct client *c)
+{
+	struct device_stream *s;
+	uint64_t one = 1;
+
+	if (c->console == NULL)
+		return;
+	s = &c->console->stream[c->console_stream];
+	/* Nobody reads now: let the device overwrite the oldest bytes. */
+	stream_detach(s->out.base);
+	if (write(s->out_space, &one, sizeof(one)) < 0 && errno != EAGAIN)
+		client_event(c->vm, c->console->name, 1, "cannot be kicked");
+	c->console = NULL;
+}
+
+static void
+client_drop(struct client *c)
+{
+	struct vm *vm = c->vm;
+	bool owner = c->owner;
+
+	TAILQ_REMOVE(&vm->clients, c, link);
+	vm->nclients--;
+	release_console(c);
+	if (c->on_message != NULL)
+		event_free(c->on_message);
+	channel_close(&c->channel);
+	free(c);
+	if (owner && (!vm->detach || vm->stage < VM_RUNNING))
+		vm_end(vm, BULKHEAD__END_REASON__END_STOPPED,
+		    "the client that made the VM is gone");
+}
+
+void
+client_drop_all(struct vm *vm)
+{
+	while (!TAILQ_EMPTY(&vm->clients))
+		client_drop(TAILQ_FIRST(&vm->clients));
+}
+
+/* ---- what clients ask ---- */
+
+static void
+answer(struct client *c, uint64_t seq, int body_case, void *body,
+    const int *fds, unsigned nfds)
+{
+	/* Who asks and does not read the answers has to ask again. */
+	channel_send(&c->channel, body_case, body, fds, nfds, seq);
+}
+
+static void
+answer_ok(struct client *c, uint64_t seq)
+{
+	Bulkhead__Ok ok;
+
+	bulkhead__ok__init(&ok);
+	answer(c, seq, BULKHEAD__ENVELOPE__BODY_OK, &ok, NULL, 0);
+}
+
+PRINTF_LIKE(4, 5)
+static void
+refuse(struct client *c, uint64_t seq, int error, const char *fmt, ...)
+{
+	Bulkhead__Failure f;
+	char text[VM_TEXT];
+	va_list ap;
+
+	bulkhead__failure__init(&f);
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	f.error = error;
+	f.text = text;
+	answer(c, seq, BULKHEAD__ENVELOPE__BODY_FAILURE, &f, NULL, 0);
+}
+
+static char none[] = "";
+static char isolated[] = "isolated";
+static char in_line[] = "inline";
+
+struct info_arrays {
+	Bulkhead__DeviceInfo info[VM_DEVICES_MAX], *infos[VM_DEVICES_MAX];
+	struct placement_message resources[VM_DEVICES_MAX];
+	char state[VM_DEVICES_MAX][16];
+};
+
+static void
+describe_device(struct info_arrays *a, unsigned i, struct device *d)
+{
+	Bulkhead__DeviceInfo *info = &a->info[i];
+
+	bulkhead__device_info__init(info);
+	a->infos[i] = info;
+	snprintf(a->state[i], sizeof(a->state[i]), "%s", device_state_name(d));
+	info->name = d->name;
+	info->type = d->type;
+	info->pid = d->is_inline ? getpid() : d->pid;
+	info->state = a->state[i];
+	info->placement = d->is_inline ? in_line : isolated;
+	info->restarts = d->restarts;
+	info->syscalls = d->manifest.syscalls;
+	info->sandbox = d->manifest.sandbox;
+	info->dma = d->manifest.dma;
+	info->last_death = d->last_death;
+	if (d->store.counters != NULL) {
+		info->reads = atomic_load(&d->store.counters->reads);
+		info->writes = atomic_load(&d->store.counters->writes);
+		info->recoveries = atomic_load(&d->store.counters->recoveries);
+	}
+	device_fill_placement(&a->resources[i], d);
+	info->resources = &a->resources[i].placement;
+}
+
+static void
+on_describe(struct client *c, uint64_t seq)
+{
+	static const char *const stages[] = { "building", "building",
+		"building", "running", "ending", "ending", "ended" };
+	Bulkhead__Description d;
+	struct vm *vm = c->vm;
+	struct info_arrays *a = calloc(1, sizeof(*a));
+	char hypervisor[32], state[16];
+
+	bulkhead__description__init(&d);
+	if (a == NULL || vm->config == NULL) {
+		refuse(c, seq, EAGAIN, "the VM is being built");
+		free(a);
+		return;
+	}
+	for (unsigned i = 0; i < vm->ndevices; i++)
+		describe_device(a, i, &vm->device[i]);
+	snprintf(hypervisor, sizeof(hypervisor), "%s",
+	    vm->hv == NULL ? none : vm->hv->name);
+	snprintf(state, sizeof(state), "%s", stages[vm->stage]);
+	d.name = vm->config->name;
+	d.pid = getpid();
+	d.hypervisor = hypervisor;
+	d.memory = vm->config->memory;
+	d.vcpus = vm->nvcpus;
+	d.devices = a->infos;
+	d.n_devices = vm->ndevices;
+	d.state = state;
+	d.uptime_ns = vm->run_ns == 0 ? 0 : time_now_ns() - vm->run_ns;
+	answer(c, seq, BULKHEAD__ENVELOPE__BODY_DESCRIPTION, &d, NULL, 0);
+	free(a);
+}
+
+static void
+on_kill(struct client *c, uint64_t seq, const Bulkhead__DeviceKill *k)
+{
+	struct device *d = vm_find_device(c->vm, k->device);
+	int sig = k->signal == 0 ? SIGKILL : k->signal;
+
+	if (d == NULL) {
+		refuse(c, seq, ENOENT, "no device %.40s", k->device);
+		return;
+	}
+	if (sig < 1 || sig > SIGRTMAX) {
+		refuse(c, seq, EINVAL, "no signal %d", sig);
+		return;
+	}
+	if (d->pidfd < 0) {
+		refuse(c, seq, ESRCH, "device %s has no process (%s)", d->name,
+		    d->is_inline ? in_line : device_state_name(d));
+		return;
+	}
+	/* It may survive this one: only a sure death is an ordered one. */
+	if (sig == SIGKILL)
+		d->ordered = true;
+	if (pidfd_send_signal(d->pidfd, sig, NULL, 0) < 0) {
+		d->ordered = false;
+		refuse(
+		    c, seq, errno, "device %s: %s", d->name, strerror(errno));
+		return;
+	}
+	answer_ok(c, seq);
+}
+
+static void
+on_shutdown(struct client *c, uint64_t seq, const Bulkhead__Shutdown *s)
+{
+	Bulkhead__PowerButton button;
+	struct vm *vm = c->vm;
+	unsigned pressed = 0;
+
+	bulkhead__power_button__init(&button);
+	if (s->force) {
+		answer_ok(c, seq);
+		vm_end(vm, BULKHEAD__END_REASON__END_STOPPED,
+		    "stopped by request");
+		return;
+	}
+	/* Those without a button take no notice. */
+	for (unsigned i = 0; i < vm->ndevices; i++)
+		if (vm->device[i].state == DEVICE_RUNNING &&
+		    channel_send(&vm->device[i].channel,
+			BULKHEAD__ENVELOPE__BODY_POWER_BUTTON, &button, NULL, 0,
+			0) == 0)
+			pressed++;
+	if (pressed == 0)
+		refuse(c, seq, EAGAIN, "no device is running");
+	else
+		answer_ok(c, seq);
+}
+
+static bool
+console_taken(struct vm *vm, const struct device *d, unsigned stream)
+{
+	struct client *c;
+
+	TAILQ_FOREACH (c, &vm->clients, link)
+		if (c->console == d && c->console_stream == stream)
+			return true;
+	return false;
+}
+
+static struct device *
+first_with_stream(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->ndevices; i++)
+		if (vm->device[i].manifest.nstreams > 0)
+			return &vm->device[i];
+	return NULL;
+}
+
+static void
+on_attach(struct client *c, uint64_t seq, const Bulkhead__AttachConsole *a)
+{
+	Bulkhead__Console console;
+	struct vm *vm = c->vm;
+	struct device *d = a->device[0] == '\0' ? first_with_stream(vm)
+						: vm_find_device(vm, a->device);
+	const struct device_stream *s;
+	unsigned i;
+
+	bulkhead__console__init(&console);
+	if (vm->stage < VM_LOADING) {
+		refuse(c, seq, EAGAIN, "the VM is being built");
+		return;
+	}
+	if (d == NULL) {
+		refuse(c, seq, ENOENT, "no device %.40s", a->device);
+		return;
+	}
+	for (i = 0; i < d->manifest.nstreams; i++)
+		if (a->stream[0] == '\0' ||
+		    strcmp(a->stream, d->manifest.streams[i]) == 0)
+			break;
+	if (i == d->manifest.nstreams) {
+		refuse(c, seq, ENOENT, "device %s has no byte stream %.40s",
+		    d->name, a->stream);
+		return;
+	}
+	if (c->console != NULL || console_taken(vm, d, i)) {
+		refuse(c, seq, EBUSY, "the console of %s is in use", d->name);
+		return;
+	}
+	s = &d->stream[i];
+	c->console = d;
+	c->console_stream = i;
+	console.device = d->name;
+	answer(c, seq, BULKHEAD__ENVELOPE__BODY_CONSOLE, &console,
+	    (const int[]){ s->out.fd, s->out_data, s->out_space, s->in.fd,
+		s->in_data, s->in_space },
+	    6);
+}
+
+static void
+on_request(struct client *c, struct channel_message *m)
+{
+	const Bulkhead__Envelope *e = m->envelope;
+
+	switch ((int)e->body_case) {
+	case BULKHEAD__ENVELOPE__BODY_CREATE:
+		if (c->owner && c->vm->stage == VM_EMPTY)
+			vm_create(c->vm, m);
+		else
+			refuse(c, e->seq, EEXIST, "there is a VM already");
+		break;
+	case BULKHEAD__ENVELOPE__BODY_DESCRIBE:
+		on_describe(c, e->seq);
+		break;
+	case BULKHEAD__ENVELOPE__BODY_KILL:
+		on_kill(c, e->seq, e->kill);
+		break;
+	case BULKHEAD__ENVELOPE__BODY_SHUTDOWN:
+		on_shutdown(c, e->seq, e->shutdown);
+		break;
+	case BULKHEAD__ENVELOPE__BODY_ATTACH_CONSOLE:
+		on_attach(c, e->seq, e->attach_console);
+		break;
+	default:
+		refuse(c, e->seq, ENOTSUP, "not a request");
+		break;
+	}
+}
+
+static void
+on_message(evutil_socket_t fd, short what, void *arg)
+{
+	struct client *c = arg;
+	struct vm *vm = c->vm;
+	struct channel_message m;
+	int r;
+
+	(void)fd;
+	(void)what;
+	/* One at a time: a client that floods us must not keep us from the
+	 * others. */
+	r = channel_receive(&c->channel, &m, -1);
+	if (r == -EAGAIN)
+		return;
+	if (r <= 0) {
+		client_drop(c);
+		return;
+	}
+	on_request(c, &m);
+	channel_free(&m);
+	vm_advance(vm);
+}
+
+/* ---- coming ---- */
+
+int
+client_add(struct vm *vm, int fd, bool owner)
+{
+	struct client *c = calloc(1, sizeof(*c));
+
+	if (c == NULL) {
+		close(fd);
+		return -ENOMEM;
+	}
+	evutil_make_socket_nonblocking(fd);
+	c->vm = vm;
+	c->owner = owner;
+	channel_init(&c->channel, fd, CHANNEL_BROKER_TO_CLIENT);
+	c->on_message =
+	    event_new(vm->base, fd, EV_READ | EV_PERSIST, on_message, c);
+	if (c->on_message == NULL || event_add(c->on_message, NULL) < 0) {
+		if (c->on_message != NULL)
+			event_free(c->on_message);
+		channel_close(&c->channel);
+		free(c);
+		return -ENOMEM;
+	}
+	TAILQ_INSERT_TAIL(&vm->clients, c, link);
+	vm->nclients++;
+	return 0;
+}
+
+static void
+on_listen(evutil_socket_t fd, short what, void *arg)
+{
+	struct vm *vm = arg;
+	struct ucred cred;
+	socklen_t n = sizeof(cred);
+	int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	(void)what;
+	if (peer < 0)
+		return;
+	if (getsockopt(peer, SOL_SOCKET, SO_PEERCRED, &cred, &n) < 0 ||
+	    (cred.uid != geteuid() && cred.uid != 0) ||
+	    vm->nclients >= VM_CLIENTS_MAX) {
+		close(peer);
+		return;
+	}
+	/* It closes the fd if it fails. */
+	client_add(vm, peer, false);
+}
+
+void
+client_listen(struct vm *vm, int fd)
+{
+	evutil_make_socket_nonblocking(fd);
+	vm->on_listen =
+	    event_new(vm->base, fd, EV_READ | EV_PERSIST, on_listen, vm);
+	if (vm->on_listen != NULL)
+		event_add(vm->on_listen, NULL);
+}
+
+/* ---- what clients are told ---- */
+
+void
+client_event(
+    struct vm *vm, const char *device, unsigned level, const char *fmt, ...)
+{
+	Bulkhead__Event e;
+	char text[VM_TEXT], name[MANIFEST_NAME];
+	struct client *c;
+	va_list ap;
+
+	bulkhead__event__init(&e);
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	snprintf(name, sizeof(name), "%s", device);
+	e.device = name;
+	e.text = text;
+	e.level = level;
+	TAILQ_FOREACH (c, &vm->clients, link)
+		channel_send(&c->channel, BULKHEAD__ENVELOPE__BODY_EVENT, &e,
+		    NULL, 0, 0);
+}
+
+static struct client *
+owner_of(struct vm *vm)
+{
+	struct client *c;
+
+	TAILQ_FOREACH (c, &vm->clients, link)
+		if (c->owner)
+			return c;
+	return NULL;
+}
+
+void
+client_started(struct vm *vm)
+{
+	Bulkhead__Started s;
+	struct client *c = owner_of(vm);
+	char name[32];
+
+	bulkhead__started__init(&s);
+	if (c == NULL)
+		return;
+	snprintf(name, sizeof(name), "%s", vm->hv->name);
+	s.hypervisor = name;
+	s.why = vm->hv_why;
+	s.first_run_ns = vm->run_ns - vm->made_ns;
+	channel_send(
+	    &c->channel, BULKHEAD__ENVELOPE__BODY_STARTED, &s, NULL, 0, 0);
+}
+
+void
+client_failed(struct vm *vm, int error, const char *text)
+{
+	struct client *c = owner_of(vm);
+
+	if (c != NULL)
+		refuse(c, 0, error, "%s", text);
+}
+
+void
+client_ended(struct vm *vm)
+{
+	Bulkhead__Ended e;
+	struct client *c;
+
+	bulkhead__ended__init(&e);
+	e.reason = (Bulkhead__EndReason)vm->end_reason;
+	e.text = vm->end_text;
+	TAILQ_FOREACH (c, &vm->clients, link)
+		channel_send(&c->channel, BULKHEAD__ENVELOPE__BODY_ENDED, &e,
+		    NULL, 0, 0);
+}

@@ -1,0 +1,365 @@
+/* Intercepts; on the vCPUs' threads, but for what the header says. */
+#include "vmmd/intercept.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "proto/base.h"
+
+#define SLICE_NS   100000000u /* the longest sleep without a look around */
+#define SPIN_LEAST 1000u /* below this, spinning is not worth it */
+#define SPIN_LOOK  64u /* polls between two looks at the clock */
+#define SPIN_RETRY 32u /* sleeps before spinning is tried again */
+#define UNANSWERED UINT64_MAX
+
+static void
+kick(int fd)
+{
+	uint64_t one = 1;
+	/* Fails only when the count is full: then it is readable anyway. */
+	ssize_t n = write(fd, &one, sizeof(one));
+
+	(void)n;
+}
+
+static bool
+given_up(const struct port *p)
+{
+	return atomic_load_explicit(&p->removed, memory_order_acquire) ||
+	    atomic_load_explicit(p->stopping, memory_order_acquire);
+}
+
+static void
+report_fault(struct port *p, uint32_t generation)
+{
+	if (atomic_exchange(&p->fault, generation + 1) != generation + 1)
+		kick(p->fault_fd);
+}
+
+/* Bounded: covers the handler of a device that is awake on another core. */
+static int
+spin(struct port_lane *lane, struct ring *r, uint64_t pos, uint64_t max_ns,
+    uint64_t *answer)
+{
+	uint64_t budget = lane->spin_ns, start;
+	int done;
+
+	if (budget < SPIN_LEAST) {
+		if (max_ns < SPIN_LEAST || ++lane->sleeps % SPIN_RETRY != 0)
+			return 0;
+		budget = max_ns;
+	}
+	start = time_now_ns();
+	for (;;) {
+		for (unsigned i = 0; i < SPIN_LOOK; i++) {
+			done = ring_poll_answer(r, pos, answer);
+			if (done != 0) {
+				lane->spin_ns = max_ns;
+				return done;
+			}
+			cpu_relax();
+		}
+		if (time_now_ns() - start >= budget)
+			break;
+	}
+	/* It was in vain: half as long the next time. */
+	lane->spin_ns = budget / 2;
+	return 0;
+}
+
+/*
+ * Sleep until position pos is answered.  The device may die and come back
+ * meanwhile.
+ */
+static int
+wait_answer(struct port *p, unsigned vcpu, uint64_t pos, uint64_t *answer)
+{
+	struct port_lane *lane = &p->lane[vcpu];
+	struct ring *r = &p->set->ring[vcpu];
+	uint32_t generation;
+	int done = ring_poll_answer(r, pos, answer);
+
+	if (done == 0)
+		done = spin(lane, r, pos, p->spin_max_ns, answer);
+	if (done == 1)
+		return 1;
+	atomic_store_explicit(
+	    &lane->waiting_since_ns, time_now_ns(), memory_order_relaxed);
+	for (;;) {
+		generation =
+		    atomic_load_explicit(&p->generation, memory_order_acquire);
+		done = ring_poll_answer(r, pos, answer);
+		if (done == 1 || given_up(p))
+			break;
+		if (done < 0) {
+			const struct timespec ms = { .tv_nsec = 1000000 };
+
+			report_fault(p, generation);
+			nanosleep(&ms, NULL);
+		} else {
+			ring_wait(r, pos, SLICE_NS);
+		}
+		/* The head is ours to say, whatever the device wrote there. */
+		atomic_store_explicit(&r->head,
+		    atomic_load_explicit(&lane->pos, memory_order_relaxed),
+		    memory_order_release);
+	}
+	atomic_store_explicit(&lane->waiting_since_ns, 0, memory_order_relaxed);
+	return done == 1;
+}
+
+static uint64_t
+ring_access(struct port *p, unsigned vcpu, const struct ring_request *request)
+{
+	struct port_lane *lane = &p->lane[vcpu];
+	struct ring *r = &p->set->ring[vcpu];
+	uint64_t answer, pos;
+	int done;
+
+	for (;;) {
+		uint32_t generation =
+		    atomic_load_explicit(&p->generation, memory_order_acquire);
+
+		if (given_up(p))
+			return UNANSWERED;
+		pos = atomic_load_explicit(&lane->pos, memory_order_relaxed);
+		done = ring_put(r, &pos, request);
+		if (done == 0)
+			break;
+		if (done == -EAGAIN) {
+			/* Full of posted writes: wait for the oldest. */
+			wait_answer(p, vcpu, pos - RING_SLOTS, &answer);
+		} else {
+			const struct timespec ms = { .tv_nsec = 1000000 };
+
+			report_fault(p, generation);
+			nanosleep(&ms, NULL);
+		}
+	}
+	atomic_store_explicit(&lane->pos, pos, memory_order_release);
+	if (ring_kick_needed(p->set))
+		kick(p->kick_fd);
+	if (request->op == RING_WRITE_POSTED)
+		return 0;
+	return wait_answer(p, vcpu, pos - 1, &answer) ? answer : UNANSWERED;
+}
+
+uint64_t
+port_access(struct port *p, unsigned vcpu, const struct ring_request *request)
+{
+	if (p->inline_ops != NULL)
+		return given_up(p)
+		    ? UNANSWERED
+		    : p->inline_ops->access(p->inline_host, vcpu, request);
+	return ring_access(p, vcpu, request);
+}
+
+int
+port_recover(struct port *p, const struct store *store)
+{
+	const struct store_position *committed =
+	    store_committed_positions(store);
+
+	for (unsigned v = 0; v < p->vcpus; v++) {
+		/* Read once: the memory is the dead device's, not ours. */
+		uint64_t next = *(const volatile uint64_t *)&committed[v].next;
+		uint64_t pos =
+		    atomic_load_explicit(&p->lane[v].pos, memory_order_acquire);
+
+		/* The vCPU may be between putting a request and counting it. */
+		if (next > pos + 1 || pos + 1 - next > RING_SLOTS + 1)
+			return -EPROTO;
+		ring_answer(&p->set->ring[v], next, committed[v].answer);
+	}
+	atomic_fetch_add(&p->generation, 1);
+	return 0;
+}
+
+void
+port_remove(struct port *p)
+{
+	atomic_store(&p->removed, true);
+	port_wake(p);
+}
+
+bool
+port_faulted(const struct port *p)
+{
+	return atomic_load(&p->fault) == atomic_load(&p->generation) + 1;
+}
+
+uint64_t
+port_waited_ns(const struct port *p, uint64_t since_ns, uint64_t now)
+{
+	uint64_t longest = 0;
+
+	for (unsigned v = 0; v < p->vcpus; v++) {
+		uint64_t from = atomic_load_explicit(
+		    &p->lane[v].waiting_since_ns, memory_order_relaxed);
+
+		if (from == 0)
+			continue;
+		from = MAX(from, since_ns);
+		if (now > from)
+			longest = MAX(longest, now - from);
+	}
+	return longest;
+}
+
+bool
+port_busy(const struct port *p)
+{
+	if (p->inline_ops != NULL)
+		return false;
+	for (unsigned v = 0; v < p->vcpus; v++)
+		if (atomic_load_explicit(
+			&p->set->ring[v].tail, memory_order_acquire) !=
+		    atomic_load_explicit(&p->lane[v].pos, memory_order_acquire))
+			return true;
+	return false;
+}
+
+void
+port_wake(struct port *p)
+{
+	if (p->set == NULL)
+		return;
+	for (unsigned v = 0; v < p->vcpus; v++)
+		ring_wake_producer(&p->set->ring[v]);
+}
+
+static bool
+before(enum hv_space space, uint64_t addr, const struct route *r)
+{
+	return space != r->space ? space < r->space : addr < r->base;
+}
+
+/* Index of the first route that lies behind addr. */
+static unsigned
+upper_bound(const struct address_map *map, enum hv_space space, uint64_t addr)
+{
+	unsigned lo = 0, hi = map->n;
+
+	while (lo < hi) {
+		unsigned mid = lo + (hi - lo) / 2;
+
+		if (before(space, addr, &map->routes[mid]))
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	return lo;
+}
+
+int
+address_map_add(struct address_map *map, const struct route *route)
+{
+	unsigned i = upper_bound(map, route->space, route->last);
+
+	if (map->n == INTERCEPT_ROUTES)
+		return -ENOSPC;
+	if (i > 0 && map->routes[i - 1].space == route->space &&
+	    map->routes[i - 1].last >= route->base)
+		return -EEXIST;
+	memmove(&map->routes[i + 1], &map->routes[i],
+	    (map->n - i) * sizeof(map->routes[0]));
+	map->routes[i] = *route;
+	map->n++;
+	return 0;
+}
+
+const struct route *
+address_map_find(
+    const struct address_map *map, enum hv_space space, uint64_t addr)
+{
+	unsigned i = upper_bound(map, space, addr);
+
+	if (i == 0 || map->routes[i - 1].space != space ||
+	    map->routes[i - 1].last < addr)
+		return NULL;
+	return &map->routes[i - 1];
+}
+
+static bool
+inside(const struct route *r, const struct hv_access *a)
+{
+	return r != NULL && r->space == a->space && a->addr >= r->base &&
+	    a->addr <= r->last;
+}
+
+static uint64_t
+size_mask(unsigned size)
+{
+	return size >= 8 ? UINT64_MAX : (1ull << (size * 8)) - 1;
+}
+
+static void
+route_access(const struct route *r, unsigned vcpu, struct hv_access *a)
+{
+	struct ring_request request = {
+		.addr = a->addr - r->base,
+		.data = a->write ? a->data & size_mask(a->size) : 0,
+		.region = r->region,
+		.op = (uint8_t)(!a->write ? RING_READ
+			: r->posted	  ? RING_WRITE_POSTED
+					  : RING_WRITE),
+		.size = a->size,
+		.vcpu = vcpu,
+	};
+	uint64_t answer;
+
+	request.time_ns = time_now_ns() + (uint64_t)r->port->clock_offset_ns;
+	answer = port_access(r->port, vcpu, &request);
+	if (!a->write)
+		a->data = answer & size_mask(a->size);
+}
+
+/* It reaches over the end of a range: byte by byte, as on a narrow bus. */
+static void
+split_access(struct intercept *ic, struct hv_access *a)
+{
+	uint64_t data = 0;
+
+	for (unsigned i = 0; i < a->size; i++) {
+		struct hv_access b = {
+			.addr = a->addr + i,
+			.data = (a->data >> (i * 8)) & 0xff,
+			.size = 1,
+			.write = a->write,
+			.space = a->space,
+		};
+
+		intercept_access(ic, &b);
+		data |= (b.data & 0xff) << (i * 8);
+	}
+	if (!a->write)
+		a->data = data;
+}
+
+void
+intercept_access(void *ctx, struct hv_access *a)
+{
+	struct intercept *ic = ctx;
+	const struct route *r = ic->last;
+
+	if (!inside(r, a)) {
+		r = address_map_find(ic->map, a->space, a->addr);
+		if (r != NULL)
+			ic->last = r;
+	}
+	if (r != NULL && a->size - 1u <= r->last - a->addr) {
+		route_access(r, ic->vcpu, a);
+		return;
+	}
+	if (a->size > 1 &&
+	    (r != NULL ||
+		address_map_find(ic->map, a->space, a->addr + a->size - 1) !=
+		    NULL)) {
+		split_access(ic, a);
+		return;
+	}
+	if (!a->write)
+		a->data = size_mask(a->size);
+}

@@ -1,0 +1,55 @@
+/*
+ * When a device that died is started again.  Pure functions on plain structs:
+ * the clock is an argument.
+ */
+#ifndef VMMD_SUPERVISOR_H
+#define VMMD_SUPERVISOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define RESTARTS_PER_MINUTE 100u /* the default budget */
+#define EARLY_DEATH_NS	    100000000u /* after Ready: a reason to back off */
+#define BACKOFF_MIN_NS	    10000000u
+#define BACKOFF_MAX_NS	    1000000000u
+#define HUNG_NS		    1000000000u /* a vCPU waits longer: hung */
+#define PING_NS		    1000000000u /* between two health checks */
+#define PONG_NS		    2000000000u /* no answer for that long: hung */
+#define READY_NS	    2000000000u /* a restarted device says ready */
+#define FIRST_READY_NS	    10000000000u /* ... and at the VM's start */
+#define STARTS_MAX	    3u /* tries of a device that was never ready */
+
+/* A bucket that holds a minute's worth of restarts and fills up steadily. */
+struct budget {
+	uint32_t per_minute;
+	uint64_t credit_ns; /* a restart costs 60 s / per_minute */
+	uint64_t last_ns;
+};
+
+void budget_init(struct budget *b, uint32_t per_minute, uint64_t now_ns);
+/* Pay for one restart.  False: the budget is spent. */
+bool budget_take(struct budget *b, uint64_t now_ns);
+
+/* How long to wait before the next start. */
+struct backoff {
+	unsigned early; /* early deaths in a row */
+};
+
+/* lived_ns: from Ready to death; 0: it was never ready. */
+uint64_t backoff_next(struct backoff *b, uint64_t lived_ns);
+
+struct death {
+	bool ordered; /* through the broker, on purpose */
+	bool hopeless; /* what it left behind cannot be gone on from */
+	uint64_t lived_ns;
+};
+
+struct verdict {
+	bool restart; /* else: remove it */
+	uint64_t delay_ns;
+};
+
+struct verdict supervisor_judge(struct budget *budget, struct backoff *backoff,
+    const struct death *death, uint64_t now_ns);
+
+#endif

@@ -1,0 +1,594 @@
+/* Building a VM, running it, ending it. */
+#include "vmmd/vm.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define MEMORY_MIN  (1ull << 20)
+#define MEMORY_MAX  (1ull << 40)
+#define TICK_MS	    100
+#define END_TICK_MS 2
+#define CREATE_NS   10000000000u
+#define DRAIN_NS    500000000u
+#define FINISH_NS   500000000u
+#define GIVE_UP_NS  3000000000u
+
+static const struct placement_ops *inline_ops;
+
+void
+vm_register_inline(const struct placement_ops *ops)
+{
+	inline_ops = ops;
+}
+
+const struct placement_ops *
+vm_inline_ops(void)
+{
+	return inline_ops;
+}
+
+bool
+vm_ending(const struct vm *vm)
+{
+	return vm->stage >= VM_DRAINING;
+}
+
+struct device *
+vm_find_device(struct vm *vm, const char *name)
+{
+	for (unsigned i = 0; i < vm->ndevices; i++)
+		if (strcmp(vm->device[i].name, name) == 0)
+			return &vm->device[i];
+	return NULL;
+}
+
+/* ---- ending ---- */
+
+static void
+set_stage(struct vm *vm, enum vm_stage stage)
+{
+	vm->stage = stage;
+	vm->stage_ns = time_now_ns();
+}
+
+static void
+set_tick(struct vm *vm, int ms)
+{
+	const struct timeval tv = { .tv_usec = ms * 1000 };
+
+	event_add(vm->on_tick, &tv);
+}
+
+void
+vm_end(struct vm *vm, int reason, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (vm_ending(vm))
+		return;
+	vm->end_reason = reason;
+	va_start(ap, fmt);
+	vsnprintf(vm->end_text, sizeof(vm->end_text), fmt, ap);
+	va_end(ap);
+	set_stage(vm, VM_DRAINING);
+	if (!vcpu_stop_all(vm))
+		client_event(vm, "", 1, "a vCPU does not stop");
+	set_tick(vm, END_TICK_MS);
+}
+
+void
+vm_fail(struct vm *vm, int error, const char *fmt, ...)
+{
+	char text[VM_TEXT];
+	va_list ap;
+
+	if (vm_ending(vm))
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	client_failed(vm, error, text);
+	vm_end(vm, BULKHEAD__END_REASON__END_ERROR, "%s", text);
+}
+
+static bool
+rings_empty(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->ndevices; i++)
+		if (vm->device[i].state == DEVICE_RUNNING &&
+		    port_busy(vm->device[i].port))
+			return false;
+	return true;
+}
+
+static bool
+has_host(const struct device *d)
+{
+	return d->pidfd >= 0 || (d->is_inline && d->channel.fd >= 0);
+}
+
+static bool
+all_gone(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->ndevices; i++)
+		if (has_host(&vm->device[i]))
+			return false;
+	return !has_host(&vm->loader);
+}
+
+static void
+finish_devices(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->ndevices; i++)
+		if (vm->device[i].state == DEVICE_RUNNING)
+			device_finish(&vm->device[i]);
+		else
+			device_kill(&vm->device[i], "the VM has ended");
+	device_kill(&vm->loader, "the VM has ended");
+}
+
+static void
+kill_devices(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->ndevices; i++)
+		if (!vm->device[i].is_inline)
+			device_kill(&vm->device[i], "it does not finish");
+	device_kill(&vm->loader, "it does not finish");
+}
+
+/* What an ending VM waits for is looked at every few milliseconds. */
+static void
+end_step(struct vm *vm)
+{
+	uint64_t in_stage = time_now_ns() - vm->stage_ns;
+
+	if (vm->stage == VM_DRAINING &&
+	    (vm->run_ns == 0 || rings_empty(vm) || in_stage > DRAIN_NS)) {
+		set_stage(vm, VM_FINISHING);
+		finish_devices(vm);
+		in_stage = 0;
+	}
+	if (vm->stage == VM_FINISHING) {
+		if (in_stage > FINISH_NS)
+			kill_devices(vm);
+		if (all_gone(vm) || in_stage > GIVE_UP_NS) {
+			set_stage(vm, VM_ENDED);
+			client_ended(vm);
+			event_base_loopbreak(vm->base);
+			return;
+		}
+	}
+	set_tick(vm, END_TICK_MS);
+}
+
+/* ---- building ---- */
+
+static int
+take_config(struct vm *vm)
+{
+	const Bulkhead__CreateVm *c = vm->config;
+
+	if (!manifest_name_ok(c->name)) {
+		vm_fail(vm, EINVAL, "the VM's name is not a name");
+		return -1;
+	}
+	if (c->memory < MEMORY_MIN || c->memory > MEMORY_MAX ||
+	    c->memory % 4096 != 0) {
+		vm_fail(vm, EINVAL, "the memory size is out of range");
+		return -1;
+	}
+	if (c->vcpus < 1 || c->vcpus > RING_MAX_VCPUS) {
+		vm_fail(vm, EINVAL, "the number of vCPUs is out of range");
+		return -1;
+	}
+	if (c->n_devices > VM_DEVICES_MAX) {
+		vm_fail(vm, EINVAL, "more than %u devices", VM_DEVICES_MAX);
+		return -1;
+	}
+	if (sandbox_mode_parse(c->sandbox, &vm->sandbox) < 0) {
+		vm_fail(vm, EINVAL, "unknown sandbox mode");
+		return -1;
+	}
+	if (vm->create.nfds != (c->has_initrd ? 3u : 2u)) {
+		vm_fail(vm, EINVAL, "file descriptors are missing");
+		return -1;
+	}
+	vm->devhost_fd = vm->create.fds[0];
+	vm->kernel_fd = vm->create.fds[1];
+	vm->initrd_fd = c->has_initrd ? vm->create.fds[2] : -1;
+	vm->create.nfds = 0;
+	vm->nvcpus = c->vcpus;
+	vm->detach = c->detach;
+	vm->layout = layout_split_ram(c->memory);
+	return 0;
+}
+
+/*
+ * How long to spin, on both sides.  It covers a handler, not a wake-up; where
+ * there is one processor, the other side cannot run while we spin.
+ */
+static void
+take_wait_policy(struct vm *vm)
+{
+	cpu_set_t cpus;
+	bool alone = sched_getaffinity(0, sizeof(cpus), &cpus) == 0 &&
+	    CPU_COUNT(&cpus) < 2;
+
+	vm->spin_ns = 50000;
+	vm->device_spin_us = 20;
+	if (strcmp(vm->config->wait_policy, "latency") == 0) {
+		vm->spin_ns = 200000;
+		vm->device_spin_us = 200;
+	}
+	if (alone || strcmp(vm->config->wait_policy, "density") == 0) {
+		vm->spin_ns = 0;
+		vm->device_spin_us = 0;
+	}
+}
+
+static int
+take_device(struct vm *vm, const Bulkhead__DeviceConfig *c)
+{
+	struct device *d = &vm->device[vm->ndevices];
+
+	device_init(d, vm);
+	if (!manifest_name_ok(c->name) || !manifest_name_ok(c->type)) {
+		vm_fail(vm, EINVAL, "a device's name or type is not a name");
+		return -1;
+	}
+	if (vm_find_device(vm, c->name) != NULL) {
+		vm_fail(vm, EINVAL, "two devices have the name %s", c->name);
+		return -1;
+	}
+	snprintf(d->name, sizeof(d->name), "%s", c->name);
+	snprintf(d->type, sizeof(d->type), "%s", c->type);
+	d->config = c;
+	d->is_inline = strcmp(c->placement, "inline") == 0;
+	if (d->is_inline && inline_ops == NULL) {
+		vm_fail(vm, EINVAL,
+		    "device %s: inline placement needs vmmd-inline", d->name);
+		return -1;
+	}
+	d->port = aligned_alloc(64, sizeof(*d->port));
+	if (d->port == NULL) {
+		vm_fail(vm, ENOMEM, "out of memory");
+		return -1;
+	}
+	*d->port = (struct port){
+		.kick_fd = -1,
+		.fault_fd = vm->notify_fd,
+		.vcpus = vm->nvcpus,
+		.spin_max_ns = vm->spin_ns,
+		.clock_offset_ns = vm->clock_offset_ns,
+		.stopping = &vm->stopping,
+		.inline_ops = d->is_inline ? inline_ops : NULL,
+	};
+	budget_init(&d->budget,
+	    c->restarts != 0 ? c->restarts : RESTARTS_PER_MINUTE,
+	    time_now_ns());
+	vm->ndevices++;
+	return 0;
+}
+
+static int
+make_partition(struct vm *vm)
+{
+	const struct hv_config config = { .vcpus = vm->nvcpus };
+	char err[VM_TEXT] = "";
+	int r;
+
+	vm->hv =
+	    hv_find(vm->config->hypervisor, vm->hv_why, sizeof(vm->hv_why));
+	if (vm->hv == NULL) {
+		vm_fail(vm, ENODEV, "hypervisor %.20s: %s",
+		    vm->config->hypervisor, vm->hv_why);
+		return -1;
+	}
+	r = vm->hv->partition_create(&config, &vm->partition);
+	if (r < 0) {
+		vm->partition = NULL;
+		vm_fail(vm, ENODEV,
+		    "hypervisor %s: cannot make a partition: %s", vm->hv->name,
+		    strerror(-r));
+		return -1;
+	}
+	r = memory_create(&vm->ram, "bulkhead-ram", vm->config->memory);
+	if (r == 0)
+		r = vm->hv->memory_set(
+		    vm->partition, 0, 0, vm->layout.low, vm->ram.base, 0);
+	if (r == 0 && vm->layout.high > 0)
+		r = vm->hv->memory_set(vm->partition, 1, LAYOUT_HIGH_BASE,
+		    vm->layout.high, (uint8_t *)vm->ram.base + vm->layout.low,
+		    0);
+	if (r < 0) {
+		vm_fail(vm, ENOMEM, "cannot make %llu MiB of guest memory: %s",
+		    (unsigned long long)vm->config->memory >> 20, strerror(-r));
+		return -1;
+	}
+	if (vcpu_create_all(vm, err, sizeof(err)) < 0) {
+		vm_fail(vm, ENODEV, "hypervisor %s: %s", vm->hv->name, err);
+		return -1;
+	}
+	return 0;
+}
+
+void
+vm_create(struct vm *vm, struct channel_message *m)
+{
+	vm->create = *m;
+	vm->config = m->envelope->create;
+	m->envelope = NULL;
+	m->nfds = 0;
+	if (take_config(vm) < 0)
+		return;
+	take_wait_policy(vm);
+	for (size_t i = 0; i < vm->config->n_devices; i++)
+		if (take_device(vm, vm->config->devices[i]) < 0)
+			return;
+	set_stage(vm, VM_GREETING);
+	/* The hosts start while we make the partition. */
+	for (unsigned i = 0; i < vm->ndevices && !vm_ending(vm); i++)
+		device_start(&vm->device[i]);
+	if (vm->layout_only || vm_ending(vm))
+		return;
+	snprintf(vm->loader.name, sizeof(vm->loader.name), "loader");
+	snprintf(vm->loader.type, sizeof(vm->loader.type), "loader");
+	vm->loader.loader = true;
+	device_start(&vm->loader);
+	if (!vm_ending(vm))
+		make_partition(vm);
+}
+
+static bool
+all_in(struct vm *vm, enum device_state state)
+{
+	for (unsigned i = 0; i < vm->ndevices; i++)
+		if (vm->device[i].state != state)
+			return false;
+	return true;
+}
+
+static int
+place(struct vm *vm, struct layout_item *items)
+{
+	char err[VM_TEXT];
+
+	for (unsigned i = 0; i < vm->ndevices; i++) {
+		struct device *d = &vm->device[i];
+
+		if (d->manifest.dma != 0) {
+			vm_fail(vm, EINVAL,
+			    "device %s wants guest memory, which is not given",
+			    d->name);
+			return -1;
+		}
+		items[i].name = d->name;
+		items[i].manifest = &d->manifest;
+	}
+	if (layout_place(items, vm->ndevices, &vm->layout, err, sizeof(err)) <
+	    0) {
+		vm_fail(vm, EINVAL, "%s", err);
+		return -1;
+	}
+	for (unsigned i = 0; i < vm->ndevices; i++)
+		vm->device[i].chosen = items[i].chosen;
+	return 0;
+}
+
+static void
+place_and_configure(struct vm *vm)
+{
+	struct layout_item items[VM_DEVICES_MAX];
+
+	if (place(vm, items) < 0)
+		return;
+	if (vm->layout_only) {
+		layout_dump(stdout, items, vm->ndevices, &vm->layout);
+		fflush(stdout);
+		vm_end(vm, BULKHEAD__END_REASON__END_POWEROFF, "laid out");
+		return;
+	}
+	for (unsigned i = 0; i < vm->ndevices; i++) {
+		int r = device_build(&vm->device[i]);
+
+		if (r < 0) {
+			vm_fail(vm, ENOMEM, "device %s: %s", vm->device[i].name,
+			    strerror(-r));
+			return;
+		}
+	}
+	set_stage(vm, VM_LOADING);
+	device_configure(&vm->loader);
+	for (unsigned i = 0; i < vm->ndevices; i++)
+		device_configure(&vm->device[i]);
+}
+
+void
+vm_entry(struct vm *vm, const Bulkhead__Loaded *entry)
+{
+	int r = vcpu_set_entry(vm, entry);
+
+	if (r < 0) {
+		vm_fail(vm, ENOEXEC, "the image's entry state is refused: %s",
+		    strerror(-r));
+		return;
+	}
+	vm->loaded = true;
+}
+
+static void
+set_running(struct vm *vm)
+{
+	int r;
+
+	vm->run_ns = time_now_ns();
+	set_stage(vm, VM_RUNNING);
+	client_started(vm);
+	r = vcpu_start_all(vm);
+	if (r < 0)
+		vm_end(vm, BULKHEAD__END_REASON__END_ERROR,
+		    "cannot start the vCPUs: %s", strerror(-r));
+}
+
+void
+vm_advance(struct vm *vm)
+{
+	if (vm->stage == VM_GREETING && all_in(vm, DEVICE_GREETED) &&
+	    (vm->layout_only || vm->loader.state == DEVICE_GREETED))
+		place_and_configure(vm);
+	if (vm->stage == VM_LOADING && vm->loaded && all_in(vm, DEVICE_RUNNING))
+		set_running(vm);
+}
+
+/* ---- the loop ---- */
+
+static void
+on_notify(evutil_socket_t fd, short what, void *arg)
+{
+	struct vm *vm = arg;
+	uint64_t n;
+	int stopped;
+
+	(void)what;
+	if (read(fd, &n, sizeof(n)) < 0)
+		return;
+	stopped = atomic_load(&vm->vcpu_stopped);
+	if (stopped > 0)
+		vm_end(
+		    vm, BULKHEAD__END_REASON__END_CRASH, "%s", vm->vcpu_text);
+	for (unsigned i = 0; i < vm->ndevices; i++)
+		if (vm->device[i].state == DEVICE_RUNNING &&
+		    port_faulted(vm->device[i].port))
+			device_kill(&vm->device[i], "broke the ring's rules");
+}
+
+static void
+on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct vm *vm = arg;
+	uint64_t now = time_now_ns();
+
+	(void)fd;
+	(void)what;
+	if (vm_ending(vm)) {
+		end_step(vm);
+		return;
+	}
+	if (vm->stage == VM_EMPTY && now - vm->made_ns > CREATE_NS)
+		vm_end(vm, BULKHEAD__END_REASON__END_ERROR,
+		    "nobody said what to create");
+	if (vm->stage == VM_RUNNING)
+		for (unsigned i = 0; i < vm->ndevices; i++)
+			device_check(&vm->device[i], now);
+	set_tick(vm, vm_ending(vm) ? END_TICK_MS : TICK_MS);
+}
+
+static void
+on_signal(evutil_socket_t sig, short what, void *arg)
+{
+	(void)what;
+	vm_end(arg, BULKHEAD__END_REASON__END_STOPPED, "signal %d (%s)",
+	    (int)sig, strsignal((int)sig));
+}
+
+struct vm *
+vm_new(bool layout_only)
+{
+	static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
+	struct vm *vm = aligned_alloc(64, (sizeof(*vm) + 63) / 64 * 64);
+
+	if (vm == NULL)
+		return NULL;
+	memset(vm, 0, sizeof(*vm));
+	TAILQ_INIT(&vm->clients);
+	vm->layout_only = layout_only;
+	vm->made_ns = vm->stage_ns = time_now_ns();
+	/* Guest time begins at zero. */
+	vm->clock_offset_ns = -(int64_t)vm->made_ns;
+	vm->devhost_fd = vm->kernel_fd = vm->initrd_fd = -1;
+	vm->ram = MEMORY_NONE;
+	device_init(&vm->loader, vm);
+	vm->base = event_base_new();
+	vm->notify_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (vm->base == NULL || vm->notify_fd < 0)
+		goto fail;
+	vm->on_tick = evtimer_new(vm->base, on_tick, vm);
+	vm->on_notify = event_new(
+	    vm->base, vm->notify_fd, EV_READ | EV_PERSIST, on_notify, vm);
+	if (vm->on_tick == NULL || vm->on_notify == NULL)
+		goto fail;
+	event_add(vm->on_notify, NULL);
+	for (unsigned i = 0; i < ARRAY_LEN(signals); i++) {
+		vm->on_signal[i] =
+		    evsignal_new(vm->base, signals[i], on_signal, vm);
+		if (vm->on_signal[i] == NULL)
+			goto fail;
+		event_add(vm->on_signal[i], NULL);
+	}
+	set_tick(vm, TICK_MS);
+	return vm;
+fail:
+	vm_free(vm);
+	return NULL;
+}
+
+int
+vm_loop(struct vm *vm)
+{
+	static const int codes[] = {
+		[BULKHEAD__END_REASON__END_POWEROFF] = EXIT_POWEROFF,
+		[BULKHEAD__END_REASON__END_RESET] = EXIT_RESET,
+		[BULKHEAD__END_REASON__END_CRASH] = EXIT_CRASH,
+		[BULKHEAD__END_REASON__END_STOPPED] = EXIT_STOPPED,
+		[BULKHEAD__END_REASON__END_ERROR] = EXIT_ERROR,
+	};
+
+	event_base_dispatch(vm->base);
+	return codes[vm->end_reason];
+}
+
+static void
+close_fd(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+void
+vm_free(struct vm *vm)
+{
+	struct event *events[] = { vm->on_listen, vm->on_notify, vm->on_tick,
+		vm->on_signal[0], vm->on_signal[1], vm->on_signal[2] };
+	bool running = false;
+
+	for (unsigned i = 0; i < vm->nvcpus; i++)
+		running |= vm->vcpu[i].has_thread;
+	/* A vCPU that does not stop may touch any of it until we exit. */
+	if (running)
+		return;
+	set_stage(vm, VM_ENDED);
+	client_drop_all(vm);
+	for (unsigned i = 0; i < vm->ndevices; i++)
+		device_destroy(&vm->device[i]);
+	device_destroy(&vm->loader);
+	vcpu_destroy_all(vm);
+	if (vm->partition != NULL)
+		vm->hv->partition_destroy(vm->partition);
+	memory_destroy(&vm->ram);
+	close_fd(vm->devhost_fd);
+	close_fd(vm->kernel_fd);
+	close_fd(vm->initrd_fd);
+	close_fd(vm->notify_fd);
+	channel_free(&vm->create);
+	for (unsigned i = 0; i < ARRAY_LEN(events); i++)
+		if (events[i] != NULL)
+			event_free(events[i]);
+	if (vm->base != NULL)
+		event_base_free(vm->base);
+	free(vm);
+}

@@ -1,0 +1,232 @@
+/*
+ * The virtual machine as the broker holds it.  Everything here belongs to the
+ * main thread and its event loop, but for what a vCPU's thread is said to
+ * touch.
+ *
+ * A VM is built in stages: the client's create message; every device host and
+ * the loader are spawned and say hello; the layout is made; they are
+ * configured; all are ready and the image is loaded; the vCPUs run.  It ends in
+ * stages too: the vCPUs stop, the rings drain, the devices finish, the clients
+ * are told.
+ */
+#ifndef VMMD_VM_H
+#define VMMD_VM_H
+
+#include <event2/event.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "hypervisor/hypervisor.h"
+#include "proto/base.h"
+#include "proto/channel.h"
+#include "proto/exitcodes.h"
+#include "sandbox/sandbox.h"
+#include "vmmd/intercept.h"
+#include "vmmd/layout.h"
+#include "vmmd/manifest.h"
+#include "vmmd/memory.h"
+#include "vmmd/supervisor.h"
+
+#define VM_DEVICES_MAX 32u
+#define VM_CLIENTS_MAX 16u
+#define VM_TEXT	       256u
+
+struct vm;
+
+/* ---- device.c: one device host, living or dead ---- */
+
+enum device_state {
+	DEVICE_STARTING, /* spawned, has not said hello */
+	DEVICE_GREETED,
+	DEVICE_CONFIGURED, /* configure or load went */
+	DEVICE_RUNNING, /* ready */
+	DEVICE_RESTARTING, /* dead; will be started again */
+	DEVICE_REMOVED, /* dead for good */
+	DEVICE_DONE, /* finished as asked; the loader: loaded */
+};
+
+struct device_stream {
+	struct memory out, in;
+	int out_data, out_space, in_data, in_space; /* eventfds */
+};
+
+struct device {
+	struct vm *vm;
+	char name[MANIFEST_NAME], type[MANIFEST_NAME];
+	bool loader, is_inline;
+	const Bulkhead__DeviceConfig *config; /* NULL: the loader */
+
+	/* The process. */
+	enum device_state state;
+	pid_t pid; /* 0: none */
+	int pidfd;
+	struct channel channel;
+	struct event *on_message, *on_exit, *on_timer;
+	unsigned starts, restarts;
+	uint64_t died_ns, ready_ns;
+	uint64_t ping_ns; /* when the unanswered ping went; 0: none */
+	uint64_t log_window_ns;
+	unsigned logs; /* in the window */
+	bool ordered, finishing, reshaped, hung_up;
+	char kill_reason[96]; /* why the broker killed it; "" */
+	char failure[VM_TEXT]; /* its last words */
+	char last_death[160];
+
+	/* What outlives it. */
+	bool greeted_once;
+	struct manifest manifest;
+	int chosen; /* placement; -1: none */
+	struct memory store_mem, ring_mem;
+	struct store store;
+	int kick_fd;
+	struct {
+		int trigger, resample;
+	} irq[MANIFEST_IRQS];
+	struct device_stream stream[MANIFEST_STREAMS];
+	struct port *port;
+	struct budget budget;
+	struct backoff backoff;
+};
+
+void device_init(struct device *d, struct vm *vm);
+/* Start its host.  A failure ends in the same place as an early death. */
+void device_start(struct device *d);
+/* A placement as a message. */
+struct placement_message {
+	Bulkhead__Placement placement;
+	Bulkhead__Region region[MANIFEST_REGIONS], *regions[MANIFEST_REGIONS];
+	Bulkhead__Irq irq[MANIFEST_IRQS], *irqs[MANIFEST_IRQS];
+};
+/* The chosen placement of d; it points into *m and into d. */
+void device_fill_placement(struct placement_message *m, struct device *d);
+/* After the layout: make what outlives it, and bind it.  0 or -errno. */
+int device_build(struct device *d);
+/* Send configure or load. */
+void device_configure(struct device *d);
+void device_kill(struct device *d, const char *why);
+/* Send finish; if that cannot be, kill. */
+void device_finish(struct device *d);
+/* Every so often: is it hung? */
+void device_check(struct device *d, uint64_t now_ns);
+const char *device_state_name(const struct device *d);
+void device_destroy(struct device *d);
+
+/* ---- client.c: those who talk to us ---- */
+
+struct client {
+	TAILQ_ENTRY(client) link;
+	struct vm *vm;
+	struct channel channel;
+	struct event *on_message;
+	bool owner; /* made the VM */
+	struct device *console; /* whose stream it consumes; NULL */
+	unsigned console_stream;
+};
+
+int client_add(struct vm *vm, int fd, bool owner);
+void client_listen(struct vm *vm, int fd);
+void client_drop_all(struct vm *vm);
+/* Tell every client.  level: 0 error, 1 warning, 2 information, 3 debug. */
+void client_event(struct vm *vm, const char *device, unsigned level,
+    const char *fmt, ...) PRINTF_LIKE(4, 5);
+void client_started(struct vm *vm);
+void client_failed(struct vm *vm, int error, const char *text);
+void client_ended(struct vm *vm);
+
+/* ---- vcpu.c ---- */
+
+struct vcpu {
+	struct vm *vm;
+	unsigned index;
+	struct hv_vcpu *hv;
+	pthread_t thread;
+	bool has_thread;
+	struct intercept intercept;
+};
+
+int vcpu_create_all(struct vm *vm, char *err, size_t size);
+/* Put vCPU 0 at the loaded image's entry.  0 or -errno. */
+int vcpu_set_entry(struct vm *vm, const Bulkhead__Loaded *entry);
+int vcpu_start_all(struct vm *vm);
+/* Stop and join every vCPU thread.  False: one does not stop. */
+bool vcpu_stop_all(struct vm *vm);
+void vcpu_destroy_all(struct vm *vm);
+
+/* ---- vm.c ---- */
+
+enum vm_stage {
+	VM_EMPTY, /* waits for create */
+	VM_GREETING,
+	VM_LOADING, /* placed and configured */
+	VM_RUNNING,
+	VM_DRAINING, /* vCPUs stopped, rings not empty yet */
+	VM_FINISHING, /* devices are told to finish */
+	VM_ENDED,
+};
+
+struct vm {
+	struct event_base *base;
+	struct event *on_listen, *on_notify, *on_tick, *on_signal[3];
+	TAILQ_HEAD(client_list, client) clients;
+	unsigned nclients;
+	bool layout_only, detach;
+	enum vm_stage stage;
+	uint64_t made_ns, stage_ns, run_ns;
+	int64_t clock_offset_ns;
+
+	struct channel_message create; /* kept for its strings */
+	const Bulkhead__CreateVm *config;
+	int devhost_fd, kernel_fd, initrd_fd;
+	enum sandbox_mode sandbox;
+	uint64_t spin_ns;
+	uint32_t device_spin_us;
+
+	const struct hv_backend *hv;
+	char hv_why[VM_TEXT];
+	struct hv_partition *partition;
+	struct memory ram;
+	struct layout_ram layout;
+	struct address_map map;
+
+	struct device device[VM_DEVICES_MAX];
+	unsigned ndevices;
+	struct device loader;
+	bool loaded;
+
+	struct vcpu vcpu[RING_MAX_VCPUS];
+	unsigned nvcpus;
+
+	/* Also of the vCPUs' threads. */
+	atomic_bool stopping;
+	int notify_fd;
+	atomic_int vcpu_stopped; /* enum hv_stop + 1 of the first; 0: none */
+	char vcpu_text[VM_TEXT]; /* written before vcpu_stopped */
+
+	int end_reason; /* BULKHEAD__END_REASON__... */
+	char end_text[VM_TEXT];
+};
+
+struct vm *vm_new(bool layout_only);
+/* The owner's create message.  Takes what it needs of it. */
+void vm_create(struct vm *vm, struct channel_message *m);
+/* Something changed: go on to the next stage if all is there. */
+void vm_advance(struct vm *vm);
+void vm_entry(struct vm *vm, const Bulkhead__Loaded *entry);
+/* It cannot be built: an errno (positive) that says of which kind, and why. */
+void vm_fail(struct vm *vm, int error, const char *fmt, ...) PRINTF_LIKE(3, 4);
+/* End it; the first reason counts. */
+void vm_end(struct vm *vm, int reason, const char *fmt, ...) PRINTF_LIKE(3, 4);
+bool vm_ending(const struct vm *vm);
+struct device *vm_find_device(struct vm *vm, const char *name);
+/* Run the event loop until the VM has ended; an enum exit_code. */
+int vm_loop(struct vm *vm);
+void vm_free(struct vm *vm);
+
+/* ---- placement inside this process; vmmd-inline has it ---- */
+void vm_register_inline(const struct placement_ops *ops);
+const struct placement_ops *vm_inline_ops(void);
+
+#endif
