@@ -16,10 +16,13 @@ static const uint32_t msr_list[] = { MSR_TSC, 0x3b, 0x48, 0x174, 0x175, 0x176,
 	0x4b564d04, 0x4b564d05, 0x4b564d06 };
 _Static_assert(ARRAY_LEN(msr_list) <= HV_MSRS_MAX, "too many MSRs");
 
+/* struct kvm_msrs with room. */
 struct msrs {
-	struct kvm_msrs head;
+	uint32_t count, pad;
 	struct kvm_msr_entry entry[HV_MSRS_MAX];
 };
+_Static_assert(offsetof(struct msrs, entry) == sizeof(struct kvm_msrs),
+    "entries follow the head");
 
 static int
 msr_one(
@@ -29,7 +32,7 @@ msr_one(
 	int r;
 
 	memset(&m, 0, sizeof(m));
-	m.head.nmsrs = 1;
+	m.count = 1;
 	m.entry[0].index = index;
 	m.entry[0].data = *value;
 	r = kvm_ioctl(v->fd, request, &m);
@@ -57,7 +60,7 @@ msrs_get(struct hv_vcpu *v, struct hv_vcpu_state *s)
 	int r;
 
 	memset(&m, 0, sizeof(m));
-	m.head.nmsrs = v->p->nmsrs;
+	m.count = v->p->nmsrs;
 	for (uint32_t n = 0; n < v->p->nmsrs; n++)
 		m.entry[n].index = v->p->msrs[n];
 	r = kvm_ioctl(v->fd, KVM_GET_MSRS, &m);
