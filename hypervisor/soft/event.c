@@ -80,9 +80,9 @@ deliver_real(struct cpu *c, const struct event *e)
 	if (e->vector * 4 + 3 > c->idt_limit)
 		cpu_raise(c, EXC_GP, 0);
 	sys_read(c, NULL, c->idt_base + e->vector * 4, vec, sizeof(vec));
-	stack_push(c, NULL, &s, 2, flags_get(c));
-	stack_push(c, NULL, &s, 2, c->seg[CS].sel);
-	stack_push(c, NULL, &s, 2, e->rip);
+	sys_push(c, NULL, &s, 2, flags_get(c));
+	sys_push(c, NULL, &s, 2, c->seg[CS].sel);
+	sys_push(c, NULL, &s, 2, e->rip);
 	stack_commit(c, &s);
 	c->rflags &= ~(FL_IF | FL_TF | FL_AC | FL_RF);
 	seg_load_real(c, CS, vec[1]);
@@ -101,7 +101,10 @@ gate_read(struct cpu *c, const struct event *e, uint64_t gate[2])
 	gate[1] = 0;
 	if (e->vector * size + size - 1 > c->idt_limit)
 		cpu_raise(c, EXC_GP, error);
-	sys_read(c, NULL, c->idt_base + e->vector * size, gate, size);
+	gate[0] = sys_load(c, NULL, c->idt_base + e->vector * size, 8);
+	if (size == 16)
+		gate[1] =
+		    sys_load(c, NULL, c->idt_base + e->vector * 16 + 8, 8);
 	type = (gate[0] >> 40) & 0x1f;
 	switch (type) {
 	case DESC_INT:
@@ -174,6 +177,7 @@ gate_stack(struct cpu *c, unsigned cpl, unsigned ist, uint32_t ext)
 		if (cpl < c->cpl)
 			return stack_inner(c, NULL, cpl, ext);
 		s = stack_current(c);
+		s.super = cpl < 3;
 		s.error = ext;
 		return s;
 	}
@@ -224,14 +228,14 @@ deliver_gate(struct cpu *c, const struct event *e)
 	if (e->kind == EVENT_EXCEPTION && e->vector != EXC_DB)
 		fl |= FL_RF;
 	if (inner || cpu_long(c)) {
-		stack_push(c, NULL, &s, size, c->seg[SS].sel);
-		stack_push(c, NULL, &s, size, c->reg[RSP]);
+		sys_push(c, NULL, &s, size, c->seg[SS].sel);
+		sys_push(c, NULL, &s, size, c->reg[RSP]);
 	}
-	stack_push(c, NULL, &s, size, fl);
-	stack_push(c, NULL, &s, size, c->seg[CS].sel);
-	stack_push(c, NULL, &s, size, e->rip);
+	sys_push(c, NULL, &s, size, fl);
+	sys_push(c, NULL, &s, size, c->seg[CS].sel);
+	sys_push(c, NULL, &s, size, e->rip);
 	if (e->has_error)
-		stack_push(c, NULL, &s, size, e->error);
+		sys_push(c, NULL, &s, size, e->error);
 	cs = desc_load(c, NULL, (uint16_t)((sel & ~3u) | cpl), code);
 	far_check_rip(c, NULL, &cs, rip);
 

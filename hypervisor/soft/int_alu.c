@@ -16,64 +16,63 @@
 	ALU_SIZES(X, cmp, ALU_CMP)
 /* clang-format on */
 
-#define ALU_REG(name, op, size)                                            \
-	static OP(name##_er_##size)                                        \
-	{                                                                  \
-		uint64_t r = alu_do(c, op, size, GET_RM(c, i, size),       \
-		    GET_REG(c, i, size));                                  \
-		if (op != ALU_CMP)                                         \
-			SET_RM(c, i, size, r);                             \
-		NEXT(c, i);                                                \
-	}                                                                  \
-	static OP(name##_re_##size)                                        \
-	{                                                                  \
-		uint64_t r = alu_do(c, op, size, GET_REG(c, i, size),      \
-		    GET_RM(c, i, size));                                   \
-		if (op != ALU_CMP)                                         \
-			SET_REG(c, i, size, r);                            \
-		NEXT(c, i);                                                \
-	}                                                                  \
-	static OP(name##_ei_##size)                                        \
-	{                                                                  \
-		uint64_t r =                                               \
-		    alu_do(c, op, size, GET_RM(c, i, size), i->imm);       \
-		if (op != ALU_CMP)                                         \
-			SET_RM(c, i, size, r);                             \
-		NEXT(c, i);                                                \
+#define ALU_REG(name, op, size)                                               \
+	static OP(name##_er_##size)                                           \
+	{                                                                     \
+		uint64_t r = alu_do(                                          \
+		    c, op, size, GET_RM(c, i, size), GET_REG(c, i, size));    \
+		if (op != ALU_CMP)                                            \
+			SET_RM(c, i, size, r);                                \
+		NEXT(c, i);                                                   \
+	}                                                                     \
+	static OP(name##_re_##size)                                           \
+	{                                                                     \
+		uint64_t r = alu_do(                                          \
+		    c, op, size, GET_REG(c, i, size), GET_RM(c, i, size));    \
+		if (op != ALU_CMP)                                            \
+			SET_REG(c, i, size, r);                               \
+		NEXT(c, i);                                                   \
+	}                                                                     \
+	static OP(name##_ei_##size)                                           \
+	{                                                                     \
+		uint64_t r = alu_do(c, op, size, GET_RM(c, i, size), i->imm); \
+		if (op != ALU_CMP)                                            \
+			SET_RM(c, i, size, r);                                \
+		NEXT(c, i);                                                   \
 	}
 
-#define ALU_MEM_DEST(name, op, size, src)                                  \
-	ALWAYS_INLINE bool name##_body(                                    \
-	    struct cpu *c, const struct insn *i, bool fast)                \
-	{                                                                  \
-		struct operand o;                                          \
-		uint64_t r;                                                \
-		if (!operand_begin(c, i, &o, size, op != ALU_CMP, fast))   \
-			return false;                                      \
-		r = operand_load(c, i, &o, size, fast);                    \
-		r = alu_do(c, op, size, r, src);                           \
-		if (op != ALU_CMP)                                         \
-			operand_store(c, i, &o, size, r, fast);            \
-		return true;                                               \
-	}                                                                  \
+#define ALU_MEM_DEST(name, op, size, src)                                \
+	ALWAYS_INLINE bool name##_body(                                  \
+	    struct cpu *c, const struct insn *i, bool fast)              \
+	{                                                                \
+		struct operand o;                                        \
+		uint64_t r;                                              \
+		if (!operand_begin(c, i, &o, size, op != ALU_CMP, fast)) \
+			return false;                                    \
+		r = operand_load(c, i, &o, size, fast);                  \
+		r = alu_do(c, op, size, r, src);                         \
+		if (op != ALU_CMP)                                       \
+			operand_store(c, i, &o, size, r, fast);          \
+		return true;                                             \
+	}                                                                \
 	MEM_OP(name)
 
-#define ALU_MEM(name, op, size)                                            \
-	ALU_MEM_DEST(name##_mr_##size, op, size, GET_REG(c, i, size))      \
-	ALU_MEM_DEST(name##_mi_##size, op, size, i->imm)                   \
-	ALWAYS_INLINE bool name##_rm_##size##_body(                        \
-	    struct cpu *c, const struct insn *i, bool fast)                \
-	{                                                                  \
-		struct operand o;                                          \
-		uint64_t r;                                                \
-		if (!operand_begin(c, i, &o, size, false, fast))           \
-			return false;                                      \
-		r = operand_load(c, i, &o, size, fast);                    \
-		r = alu_do(c, op, size, GET_REG(c, i, size), r);           \
-		if (op != ALU_CMP)                                         \
-			SET_REG(c, i, size, r);                            \
-		return true;                                               \
-	}                                                                  \
+#define ALU_MEM(name, op, size)                                       \
+	ALU_MEM_DEST(name##_mr_##size, op, size, GET_REG(c, i, size)) \
+	ALU_MEM_DEST(name##_mi_##size, op, size, i->imm)              \
+	ALWAYS_INLINE bool name##_rm_##size##_body(                   \
+	    struct cpu *c, const struct insn *i, bool fast)           \
+	{                                                             \
+		struct operand o;                                     \
+		uint64_t r;                                           \
+		if (!operand_begin(c, i, &o, size, false, fast))      \
+			return false;                                 \
+		r = operand_load(c, i, &o, size, fast);               \
+		r = alu_do(c, op, size, GET_REG(c, i, size), r);      \
+		if (op != ALU_CMP)                                    \
+			SET_REG(c, i, size, r);                       \
+		return true;                                          \
+	}                                                             \
 	MEM_OP(name##_rm_##size)
 
 ALU_ALL(ALU_REG)
@@ -92,37 +91,37 @@ op_set set_alu_re[8] = SETS(re, rm);
 op_set set_alu_ei[8] = SETS(ei, mi);
 /* clang-format on */
 
-#define TEST(size)                                                        \
-	static OP(test_er_##size)                                         \
-	{                                                                 \
-		lazy_result(c,                                            \
-		    sign_extend(                                          \
-			GET_RM(c, i, size) & GET_REG(c, i, size), size),  \
-		    0);                                                   \
-		NEXT(c, i);                                               \
-	}                                                                 \
-	static OP(test_ei_##size)                                         \
-	{                                                                 \
-		lazy_result(                                              \
+#define TEST(size)                                                         \
+	static OP(test_er_##size)                                          \
+	{                                                                  \
+		lazy_result(c,                                             \
+		    sign_extend(                                           \
+			GET_RM(c, i, size) & GET_REG(c, i, size), size),   \
+		    0);                                                    \
+		NEXT(c, i);                                                \
+	}                                                                  \
+	static OP(test_ei_##size)                                          \
+	{                                                                  \
+		lazy_result(                                               \
 		    c, sign_extend(GET_RM(c, i, size) & i->imm, size), 0); \
-		NEXT(c, i);                                               \
-	}                                                                 \
-	TEST_MEM(test_mr_##size, size, GET_REG(c, i, size))               \
+		NEXT(c, i);                                                \
+	}                                                                  \
+	TEST_MEM(test_mr_##size, size, GET_REG(c, i, size))                \
 	TEST_MEM(test_mi_##size, size, i->imm)
 
-#define TEST_MEM(name, size, src)                                         \
-	ALWAYS_INLINE bool name##_body(                                   \
-	    struct cpu *c, const struct insn *i, bool fast)               \
-	{                                                                 \
-		struct operand o;                                         \
-		if (!operand_begin(c, i, &o, size, false, fast))          \
-			return false;                                     \
-		lazy_result(c,                                            \
-		    sign_extend(                                          \
+#define TEST_MEM(name, size, src)                                          \
+	ALWAYS_INLINE bool name##_body(                                    \
+	    struct cpu *c, const struct insn *i, bool fast)                \
+	{                                                                  \
+		struct operand o;                                          \
+		if (!operand_begin(c, i, &o, size, false, fast))           \
+			return false;                                      \
+		lazy_result(c,                                             \
+		    sign_extend(                                           \
 			operand_load(c, i, &o, size, fast) & (src), size), \
-		    0);                                                   \
-		return true;                                              \
-	}                                                                 \
+		    0);                                                    \
+		return true;                                               \
+	}                                                                  \
 	MEM_OP(name)
 
 TEST(1)
@@ -171,38 +170,37 @@ not_do(struct cpu *c, unsigned size, uint64_t a)
 	return ~a;
 }
 
-#define UNARY(name, size)                                                 \
-	static OP(name##_r_##size)                                        \
-	{                                                                 \
+#define UNARY(name, size)                                                   \
+	static OP(name##_r_##size)                                          \
+	{                                                                   \
 		SET_RM(c, i, size, name##_do(c, size, GET_RM(c, i, size))); \
-		NEXT(c, i);                                               \
-	}                                                                 \
-	ALWAYS_INLINE bool name##_m_##size##_body(                        \
-	    struct cpu *c, const struct insn *i, bool fast)               \
-	{                                                                 \
-		struct operand o;                                         \
-		uint64_t r;                                               \
-		if (!operand_begin(c, i, &o, size, true, fast))           \
-			return false;                                     \
-		r = operand_load(c, i, &o, size, fast);                   \
-		r = name##_do(c, size, r);                                \
-		operand_store(c, i, &o, size, r, fast);                   \
-		return true;                                              \
-	}                                                                 \
+		NEXT(c, i);                                                 \
+	}                                                                   \
+	ALWAYS_INLINE bool name##_m_##size##_body(                          \
+	    struct cpu *c, const struct insn *i, bool fast)                 \
+	{                                                                   \
+		struct operand o;                                           \
+		uint64_t r;                                                 \
+		if (!operand_begin(c, i, &o, size, true, fast))             \
+			return false;                                       \
+		r = operand_load(c, i, &o, size, fast);                     \
+		r = name##_do(c, size, r);                                  \
+		operand_store(c, i, &o, size, r, fast);                     \
+		return true;                                                \
+	}                                                                   \
 	MEM_OP(name##_m_##size)
-#define UNARY_SET(name)                                     \
-	UNARY(name, 1)                                      \
-	UNARY(name, 2)                                      \
-	UNARY(name, 4)                                      \
-	UNARY(name, 8)                                      \
-	op_set set_##name = { name##_r_1, name##_m_1, name##_r_2, \
-		name##_m_2, name##_r_4, name##_m_4, name##_r_8,   \
-		name##_m_8 };
+#define UNARY_SET(name)                                                       \
+	UNARY(name, 1)                                                        \
+	UNARY(name, 2)                                                        \
+	UNARY(name, 4)                                                        \
+	UNARY(name, 8)                                                        \
+	op_set set_##name = { name##_r_1, name##_m_1, name##_r_2, name##_m_2, \
+		name##_r_4, name##_m_4, name##_r_8, name##_m_8 };
 
 UNARY_SET(inc)
 UNARY_SET(dec)
 UNARY_SET(neg)
-UNARY_SET(not)
+UNARY_SET(not )
 
 static uint64_t
 alu_any(struct cpu *c, unsigned op, unsigned size, uint64_t a, uint64_t b)

@@ -79,8 +79,7 @@ OP(op_lock_bit)
 	l.lin = imm ? insn_lin(c, i, size, true) : bit_lin(c, i, true);
 	locked_begin_at(c, i, &l, size);
 	old = locked_load(c, i, &l, size);
-	while (!locked_try(
-	    c, i, &l, size, &old, bit_apply(op, old, mask)))
+	while (!locked_try(c, i, &l, size, &old, bit_apply(op, old, mask)))
 		;
 	locked_end(c, &l, size);
 	lazy_set_cf(c, (old & mask) != 0);

@@ -20,8 +20,8 @@ bool lazy_cf_slow(const struct cpu *c);
 bool lazy_of_slow(const struct cpu *c);
 
 ALWAYS_INLINE void
-lazy_set(struct cpu *c, enum lazy op, uint64_t result, uint64_t src1,
-    uint64_t src2)
+lazy_set(
+    struct cpu *c, enum lazy op, uint64_t result, uint64_t src1, uint64_t src2)
 {
 	c->lf.result = result;
 	c->lf.src1 = src1;

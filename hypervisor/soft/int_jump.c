@@ -31,19 +31,19 @@ check_ip(struct cpu *c, const struct insn *i, uint64_t ip)
 	X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)
 /* clang-format on */
 
-#define JCC(cc)                                                           \
-	static OP(jcc64_##cc)                                             \
-	{                                                                 \
-		c->insns += i->imm2;                                      \
-		if (lazy_cond(c, cc)) {                                   \
-			jump_direct(c, TAKEN(i), c->rip + i->imm);        \
-			return;                                           \
-		}                                                         \
-		jump_direct(c, THROUGH(i), c->rip + i->offset + i->len);  \
-	}                                                                 \
-	static OP(jcc_##cc)                                               \
-	{                                                                 \
-		jump_if(c, i, lazy_cond(c, cc));                          \
+#define JCC(cc)                                                          \
+	static OP(jcc64_##cc)                                            \
+	{                                                                \
+		c->insns += i->imm2;                                     \
+		if (lazy_cond(c, cc)) {                                  \
+			jump_direct(c, TAKEN(i), c->rip + i->imm);       \
+			return;                                          \
+		}                                                        \
+		jump_direct(c, THROUGH(i), c->rip + i->offset + i->len); \
+	}                                                                \
+	static OP(jcc_##cc)                                              \
+	{                                                                \
+		jump_if(c, i, lazy_cond(c, cc));                         \
 	}
 
 static void
@@ -136,7 +136,7 @@ OP(op_call)
 	uint64_t ip = trunc_ip(c, i, c->rip + i->imm);
 
 	check_ip(c, i, ip);
-	stack_push(c, i, i->opsize, insn_next_ip(c, i));
+	int_push(c, i, i->opsize, insn_next_ip(c, i));
 	c->insns += i->imm2;
 	jump_indirect(c, ip);
 }
@@ -161,7 +161,7 @@ OP(op_call_rm)
 	uint64_t ip = trunc_ip(c, i, rm_load(c, i, i->opsize));
 
 	check_ip(c, i, ip);
-	stack_push(c, i, i->opsize, insn_next_ip(c, i));
+	int_push(c, i, i->opsize, insn_next_ip(c, i));
 	c->insns += i->imm2;
 	jump_indirect(c, ip);
 }
@@ -195,7 +195,7 @@ OP(op_call_rm64)
 
 OP(op_ret)
 {
-	uint64_t ip = trunc_ip(c, i, stack_top(c, i, i->opsize));
+	uint64_t ip = trunc_ip(c, i, int_top(c, i, i->opsize));
 
 	check_ip(c, i, ip);
 	stack_set(c, c->reg[RSP] + i->opsize + (uint16_t)i->imm);

@@ -50,20 +50,19 @@ locked_load(
 	return host_load(l->host, size);
 }
 
-#define TRY(type)                                                        \
-	{                                                                \
-		type expect = (type)*old;                                \
-		if (__atomic_compare_exchange_n((type *)l->host, &expect, \
-			(type)v, false, __ATOMIC_SEQ_CST,                \
-			__ATOMIC_SEQ_CST))                               \
-			return true;                                     \
-		*old = expect;                                           \
-		return false;                                            \
+#define TRY(type)                                                            \
+	{                                                                    \
+		type expect = (type)*old;                                    \
+		if (__atomic_compare_exchange_n((type *)l->host, &expect,    \
+			(type)v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) \
+			return true;                                         \
+		*old = expect;                                               \
+		return false;                                                \
 	}
 
 bool
-locked_try(struct cpu *c, const struct insn *i, struct locked *l,
-    unsigned size, uint64_t *old, uint64_t v)
+locked_try(struct cpu *c, const struct insn *i, struct locked *l, unsigned size,
+    uint64_t *old, uint64_t v)
 {
 	if (l->host == NULL) {
 		mem_store(c, i, l->lin, size, v);
@@ -253,7 +252,6 @@ OP(op_cmpxchg8b)
 		reg_set(c, RAX, 0, half, old[0]);
 		reg_set(c, RDX, 0, half, old[1]);
 	}
-	flags_set_arith(
-	    c, (lazy_arith(c) & ~FL_ZF) | (same ? FL_ZF : 0));
+	flags_set_arith(c, (lazy_arith(c) & ~FL_ZF) | (same ? FL_ZF : 0));
 	NEXT(c, i);
 }

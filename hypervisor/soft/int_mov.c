@@ -9,55 +9,54 @@
 	name##_r_4, name##_m_4, name##_r_8, name##_m_8 }
 /* clang-format on */
 
-#define LOAD(name, size, put)                                       \
-	ALWAYS_INLINE bool name##_body(                             \
-	    struct cpu *c, const struct insn *i, bool fast)         \
-	{                                                           \
-		struct operand o;                                   \
-		uint64_t v;                                         \
-		if (!operand_begin(c, i, &o, size, false, fast))    \
-			return false;                               \
-		v = operand_load(c, i, &o, size, fast);             \
-		put;                                                \
-		return true;                                        \
-	}                                                           \
+#define LOAD(name, size, put)                                    \
+	ALWAYS_INLINE bool name##_body(                          \
+	    struct cpu *c, const struct insn *i, bool fast)      \
+	{                                                        \
+		struct operand o;                                \
+		uint64_t v;                                      \
+		if (!operand_begin(c, i, &o, size, false, fast)) \
+			return false;                            \
+		v = operand_load(c, i, &o, size, fast);          \
+		put;                                             \
+		return true;                                     \
+	}                                                        \
 	MEM_OP(name)
 
-#define STORE(name, size, value)                                    \
-	ALWAYS_INLINE bool name##_body(                             \
-	    struct cpu *c, const struct insn *i, bool fast)         \
-	{                                                           \
-		struct operand o;                                   \
-		if (fast) {                                         \
-			if (!operand_begin(c, i, &o, size, true, true)) \
-				return false;                       \
-			host_store(o.host, size, value);            \
-			return true;                                \
-		}                                                   \
-		mem_store(                                          \
-		    c, i, insn_lin(c, i, size, true), size, value); \
-		return true;                                        \
-	}                                                           \
+#define STORE(name, size, value)                                          \
+	ALWAYS_INLINE bool name##_body(                                   \
+	    struct cpu *c, const struct insn *i, bool fast)               \
+	{                                                                 \
+		struct operand o;                                         \
+		if (fast) {                                               \
+			if (!operand_begin(c, i, &o, size, true, true))   \
+				return false;                             \
+			host_store(o.host, size, value);                  \
+			return true;                                      \
+		}                                                         \
+		mem_store(c, i, insn_lin(c, i, size, true), size, value); \
+		return true;                                              \
+	}                                                                 \
 	MEM_OP(name)
 
-#define MOV(size)                                                   \
-	static OP(mov_er_r_##size)                                  \
-	{                                                           \
-		SET_RM(c, i, size, GET_REG(c, i, size));            \
-		NEXT(c, i);                                         \
-	}                                                           \
-	static OP(mov_re_r_##size)                                  \
-	{                                                           \
-		SET_REG(c, i, size, GET_RM(c, i, size));            \
-		NEXT(c, i);                                         \
-	}                                                           \
-	static OP(mov_ei_r_##size)                                  \
-	{                                                           \
-		SET_RM(c, i, size, i->imm);                         \
-		NEXT(c, i);                                         \
-	}                                                           \
-	STORE(mov_er_m_##size, size, GET_REG(c, i, size))           \
-	LOAD(mov_re_m_##size, size, SET_REG(c, i, size, v))         \
+#define MOV(size)                                           \
+	static OP(mov_er_r_##size)                          \
+	{                                                   \
+		SET_RM(c, i, size, GET_REG(c, i, size));    \
+		NEXT(c, i);                                 \
+	}                                                   \
+	static OP(mov_re_r_##size)                          \
+	{                                                   \
+		SET_REG(c, i, size, GET_RM(c, i, size));    \
+		NEXT(c, i);                                 \
+	}                                                   \
+	static OP(mov_ei_r_##size)                          \
+	{                                                   \
+		SET_RM(c, i, size, i->imm);                 \
+		NEXT(c, i);                                 \
+	}                                                   \
+	STORE(mov_er_m_##size, size, GET_REG(c, i, size))   \
+	LOAD(mov_re_m_##size, size, SET_REG(c, i, size, v)) \
 	STORE(mov_ei_m_##size, size, i->imm)
 
 SIZES(MOV)
@@ -66,19 +65,19 @@ op_set set_mov_re = SET(mov_re);
 op_set set_mov_ei = SET(mov_ei);
 
 /* Source of size `from`; the set's size is the destination's. */
-#define WIDEN(name, from, size, extend)                             \
-	static OP(name##_r_##size)                                  \
-	{                                                           \
+#define WIDEN(name, from, size, extend)                                \
+	static OP(name##_r_##size)                                     \
+	{                                                              \
 		SET_REG(c, i, size, extend(GET_RM(c, i, from), from)); \
-		NEXT(c, i);                                         \
-	}                                                           \
+		NEXT(c, i);                                            \
+	}                                                              \
 	LOAD(name##_m_##size, from, SET_REG(c, i, size, extend(v, from)))
-#define WIDEN_SET(name, from, extend)                               \
-	WIDEN(name, from, 2, extend)                                \
-	WIDEN(name, from, 4, extend)                                \
-	WIDEN(name, from, 8, extend)                                \
-	op_set set_##name = { NULL, NULL, name##_r_2, name##_m_2,   \
-		name##_r_4, name##_m_4, name##_r_8, name##_m_8 };
+#define WIDEN_SET(name, from, extend)                                         \
+	WIDEN(name, from, 2, extend)                                          \
+	WIDEN(name, from, 4, extend)                                          \
+	WIDEN(name, from, 8, extend)                                          \
+	op_set set_##name = { NULL, NULL, name##_r_2, name##_m_2, name##_r_4, \
+		name##_m_4, name##_r_8, name##_m_8 };
 
 WIDEN_SET(movzx8, 1, zero_extend)
 WIDEN_SET(movzx16, 2, zero_extend)
@@ -87,27 +86,26 @@ WIDEN_SET(movsx16, 2, sign_extend)
 WIDEN_SET(movsxd, 4, sign_extend)
 
 /* A 32-bit CMOVcc clears the upper half even if the condition is false. */
-#define CMOV(cc, size)                                              \
-	static OP(cmov##cc##_r_##size)                              \
-	{                                                           \
-		uint64_t v = GET_RM(c, i, size);                    \
-		if (!lazy_cond(c, cc))                              \
-			v = GET_REG(c, i, size);                    \
-		SET_REG(c, i, size, v);                             \
-		NEXT(c, i);                                         \
-	}                                                           \
-	LOAD(cmov##cc##_m_##size, size,                             \
-	    SET_REG(                                                \
-		c, i, size, lazy_cond(c, cc) ? v : GET_REG(c, i, size)))
-#define SETCC(cc)                                                   \
-	CMOV(cc, 2)                                                 \
-	CMOV(cc, 4)                                                 \
-	CMOV(cc, 8)                                                 \
-	static OP(setcc##cc##_r)                                    \
-	{                                                           \
-		SET_RM(c, i, 1, lazy_cond(c, cc));                  \
-		NEXT(c, i);                                         \
-	}                                                           \
+#define CMOV(cc, size)                           \
+	static OP(cmov##cc##_r_##size)           \
+	{                                        \
+		uint64_t v = GET_RM(c, i, size); \
+		if (!lazy_cond(c, cc))           \
+			v = GET_REG(c, i, size); \
+		SET_REG(c, i, size, v);          \
+		NEXT(c, i);                      \
+	}                                        \
+	LOAD(cmov##cc##_m_##size, size,          \
+	    SET_REG(c, i, size, lazy_cond(c, cc) ? v : GET_REG(c, i, size)))
+#define SETCC(cc)                                  \
+	CMOV(cc, 2)                                \
+	CMOV(cc, 4)                                \
+	CMOV(cc, 8)                                \
+	static OP(setcc##cc##_r)                   \
+	{                                          \
+		SET_RM(c, i, 1, lazy_cond(c, cc)); \
+		NEXT(c, i);                        \
+	}                                          \
 	STORE(setcc##cc##_m, 1, lazy_cond(c, cc))
 
 /* clang-format off */
@@ -158,8 +156,8 @@ OP(op_mov_moffs_load)
 OP(op_mov_moffs_store)
 {
 	unsigned size = i->opsize;
-	uint64_t lin = seg_lin(
-	    c, i, i->seg == SEG_FLAT ? DS : i->seg, i->imm, size, true);
+	uint64_t lin =
+	    seg_lin(c, i, i->seg == SEG_FLAT ? DS : i->seg, i->imm, size, true);
 
 	mem_store(c, i, lin, size, c->reg[RAX]);
 	NEXT(c, i);
@@ -181,15 +179,14 @@ OP(op_movnti)
 {
 	unsigned size = i->opsize == 8 ? 8 : 4;
 
-	mem_store(
-	    c, i, insn_lin(c, i, size, true), size, c->reg[i->reg]);
+	mem_store(c, i, insn_lin(c, i, size, true), size, c->reg[i->reg]);
 	NEXT(c, i);
 }
 
 /* ---- the stack ---- */
 
 void
-stack_push(struct cpu *c, const struct insn *i, unsigned size, uint64_t v)
+int_push(struct cpu *c, const struct insn *i, unsigned size, uint64_t v)
 {
 	uint64_t rsp = c->reg[RSP] - size;
 
@@ -198,10 +195,9 @@ stack_push(struct cpu *c, const struct insn *i, unsigned size, uint64_t v)
 }
 
 uint64_t
-stack_top(struct cpu *c, const struct insn *i, unsigned size)
+int_top(struct cpu *c, const struct insn *i, unsigned size)
 {
-	return mem_load(
-	    c, i, stack_lin(c, i, c->reg[RSP], size, false), size);
+	return mem_load(c, i, stack_lin(c, i, c->reg[RSP], size, false), size);
 }
 
 ALWAYS_INLINE bool
@@ -211,7 +207,7 @@ push64_body(struct cpu *c, const struct insn *i, bool fast)
 	void *host;
 
 	if (!fast) {
-		stack_push(c, i, 8, c->reg[i->rm]);
+		int_push(c, i, 8, c->reg[i->rm]);
 		return true;
 	}
 	host = tlb_write(c, rsp, 8);
@@ -235,7 +231,7 @@ pop64_body(struct cpu *c, const struct insn *i, bool fast)
 			return false;
 		v = host_load(host, 8);
 	} else {
-		v = stack_top(c, i, 8);
+		v = int_top(c, i, 8);
 	}
 	c->reg[RSP] = rsp + 8;
 	c->reg[i->rm] = v;
@@ -245,13 +241,13 @@ MEM_OP(pop64)
 
 static OP(push_r)
 {
-	stack_push(c, i, i->opsize, c->reg[i->rm]);
+	int_push(c, i, i->opsize, c->reg[i->rm]);
 	NEXT(c, i);
 }
 
 static OP(pop_r)
 {
-	uint64_t v = stack_top(c, i, i->opsize);
+	uint64_t v = int_top(c, i, i->opsize);
 
 	stack_set(c, c->reg[RSP] + i->opsize);
 	reg_set(c, i->rm, 0, i->opsize, v);
@@ -264,13 +260,13 @@ op_set set_pop_r = { NULL, NULL, pop_r, NULL, pop_r, NULL, pop64, NULL };
 
 OP(op_push_imm)
 {
-	stack_push(c, i, i->opsize, i->imm);
+	int_push(c, i, i->opsize, i->imm);
 	NEXT(c, i);
 }
 
 OP(op_push_rm)
 {
-	stack_push(c, i, i->opsize, rm_load(c, i, i->opsize));
+	int_push(c, i, i->opsize, rm_load(c, i, i->opsize));
 	NEXT(c, i);
 }
 
@@ -278,7 +274,7 @@ OP(op_push_rm)
 OP(op_pop_rm)
 {
 	unsigned size = i->opsize;
-	uint64_t v = stack_top(c, i, size), rsp = c->reg[RSP], lin;
+	uint64_t v = int_top(c, i, size), rsp = c->reg[RSP], lin;
 
 	if (!(i->flags & INSN_MEM)) {
 		stack_set(c, rsp + size);
@@ -291,8 +287,8 @@ OP(op_pop_rm)
 
 		lin = insn_ea(c, i);
 		c->reg[RSP] = rsp;
-		lin = seg_lin(c, i, i->seg == SEG_FLAT ? SS : i->seg, lin,
-		    size, true);
+		lin = seg_lin(
+		    c, i, i->seg == SEG_FLAT ? SS : i->seg, lin, size, true);
 		mem_store(c, i, lin, size, v);
 		c->reg[RSP] = after;
 		NEXT(c, i);
@@ -309,8 +305,8 @@ OP(op_pusha)
 	uint64_t rsp = c->reg[RSP], lin[8];
 
 	for (unsigned n = 0; n < 8; n++) {
-		lin[n] = stack_lin(
-		    c, i, rsp - (uint64_t)(n + 1) * size, size, true);
+		lin[n] =
+		    stack_lin(c, i, rsp - (uint64_t)(n + 1) * size, size, true);
 		mem_probe_write(c, i, lin[n], size);
 	}
 	for (unsigned n = 0; n < 8; n++)
@@ -326,8 +322,7 @@ OP(op_popa)
 
 	for (unsigned n = 0; n < 8; n++)
 		v[n] = mem_load(c, i,
-		    stack_lin(
-			c, i, rsp + (uint64_t)n * size, size, false),
+		    stack_lin(c, i, rsp + (uint64_t)n * size, size, false),
 		    size);
 	for (unsigned n = 0; n < 8; n++) {
 		if (7 - n != RSP)
@@ -363,8 +358,7 @@ OP(op_enter)
 	}
 	if (level > 0) {
 		rsp -= size;
-		mem_store(
-		    c, i, stack_lin(c, i, rsp, size, true), size, frame);
+		mem_store(c, i, stack_lin(c, i, rsp, size, true), size, frame);
 	}
 	reg_set(c, RBP, 0, size, frame);
 	stack_set(c, rsp - (uint16_t)i->imm);
@@ -375,8 +369,7 @@ OP(op_leave)
 {
 	unsigned size = i->opsize;
 	uint64_t rbp = c->reg[RBP];
-	uint64_t v = mem_load(
-	    c, i, stack_lin(c, i, rbp, size, false), size);
+	uint64_t v = mem_load(c, i, stack_lin(c, i, rbp, size, false), size);
 
 	stack_set(c, rbp + size);
 	reg_set(c, RBP, 0, size, v);
@@ -432,8 +425,7 @@ OP(op_bswap)
 
 OP(op_cbw)
 {
-	reg_set(c, RAX, 0, i->opsize,
-	    sign_extend(c->reg[RAX], i->opsize / 2u));
+	reg_set(c, RAX, 0, i->opsize, sign_extend(c->reg[RAX], i->opsize / 2u));
 	NEXT(c, i);
 }
 
@@ -447,8 +439,8 @@ OP(op_cwd)
 
 OP(op_xlat)
 {
-	uint64_t ea = zero_extend(
-	    c->reg[RBX] + (uint8_t)c->reg[RAX], i->addrsize);
+	uint64_t ea =
+	    zero_extend(c->reg[RBX] + (uint8_t)c->reg[RAX], i->addrsize);
 	uint64_t lin =
 	    seg_lin(c, i, i->seg == SEG_FLAT ? DS : i->seg, ea, 1, false);
 

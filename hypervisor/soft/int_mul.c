@@ -46,41 +46,39 @@ OP(op_imul)
 	NEXT(c, i);
 }
 
-#define IMUL(size)                                                        \
-	ALWAYS_INLINE void imul_do_##size(                                \
-	    struct cpu *c, const struct insn *i, uint64_t a, uint64_t b)  \
-	{                                                                 \
-		int64_t r, x = (int64_t)sign_extend(a, size),             \
-			   y = (int64_t)sign_extend(b, size);             \
-		bool over = __builtin_mul_overflow(x, y, &r);             \
-		uint64_t low = sign_extend((uint64_t)r, size);            \
-		mul_flags(c, low, over || (int64_t)low != r);             \
-		SET_REG(c, i, size, low);                                 \
-	}                                                                 \
-	static OP(imul_re_r_##size)                                       \
-	{                                                                 \
-		imul_do_##size(                                           \
-		    c, i, GET_REG(c, i, size), GET_RM(c, i, size));       \
-		NEXT(c, i);                                               \
-	}                                                                 \
-	static OP(imul_imm_r_##size)                                      \
-	{                                                                 \
-		imul_do_##size(c, i, GET_RM(c, i, size), i->imm);         \
-		NEXT(c, i);                                               \
-	}                                                                 \
-	IMUL_MEM(imul_re_m_##size, size, GET_REG(c, i, size))             \
+#define IMUL(size)                                                             \
+	ALWAYS_INLINE void imul_do_##size(                                     \
+	    struct cpu *c, const struct insn *i, uint64_t a, uint64_t b)       \
+	{                                                                      \
+		int64_t r, x = (int64_t)sign_extend(a, size),                  \
+			   y = (int64_t)sign_extend(b, size);                  \
+		bool over = __builtin_mul_overflow(x, y, &r);                  \
+		uint64_t low = sign_extend((uint64_t)r, size);                 \
+		mul_flags(c, low, over || (int64_t)low != r);                  \
+		SET_REG(c, i, size, low);                                      \
+	}                                                                      \
+	static OP(imul_re_r_##size)                                            \
+	{                                                                      \
+		imul_do_##size(c, i, GET_REG(c, i, size), GET_RM(c, i, size)); \
+		NEXT(c, i);                                                    \
+	}                                                                      \
+	static OP(imul_imm_r_##size)                                           \
+	{                                                                      \
+		imul_do_##size(c, i, GET_RM(c, i, size), i->imm);              \
+		NEXT(c, i);                                                    \
+	}                                                                      \
+	IMUL_MEM(imul_re_m_##size, size, GET_REG(c, i, size))                  \
 	IMUL_MEM(imul_imm_m_##size, size, i->imm)
-#define IMUL_MEM(name, size, src)                                         \
-	ALWAYS_INLINE bool name##_body(                                   \
-	    struct cpu *c, const struct insn *i, bool fast)               \
-	{                                                                 \
-		struct operand o;                                         \
-		if (!operand_begin(c, i, &o, size, false, fast))          \
-			return false;                                     \
-		imul_do_##size(                                           \
-		    c, i, operand_load(c, i, &o, size, fast), src);       \
-		return true;                                              \
-	}                                                                 \
+#define IMUL_MEM(name, size, src)                                              \
+	ALWAYS_INLINE bool name##_body(                                        \
+	    struct cpu *c, const struct insn *i, bool fast)                    \
+	{                                                                      \
+		struct operand o;                                              \
+		if (!operand_begin(c, i, &o, size, false, fast))               \
+			return false;                                          \
+		imul_do_##size(c, i, operand_load(c, i, &o, size, fast), src); \
+		return true;                                                   \
+	}                                                                      \
 	MEM_OP(name)
 IMUL(2)
 IMUL(4)
@@ -141,7 +139,9 @@ OP(op_idiv)
 
 	if (by == 0)
 		raise_de(c, i);
-	sn = size == 8 ? (s128)n : (s128)(int64_t)sign_extend((uint64_t)n, size == 4 ? 8 : 2 * size);
+	sn = size == 8
+	    ? (s128)n
+	    : (s128)(int64_t)sign_extend((uint64_t)n, size == 4 ? 8 : 2 * size);
 	/* The one quotient that 128 bits do not hold. */
 	if (by == -1 && size == 8 && n == (u128)1 << 127)
 		raise_de(c, i);
@@ -173,8 +173,8 @@ decimal(struct cpu *c, bool minus)
 		out = true;
 	}
 	reg_set(c, RAX, 0, 1, al);
-	lazy_result(c, sign_extend(al, 1),
-	    (out ? FL_CF : 0) | (af ? FL_AF : 0));
+	lazy_result(
+	    c, sign_extend(al, 1), (out ? FL_CF : 0) | (af ? FL_AF : 0));
 }
 
 OP(op_daa)
@@ -199,8 +199,7 @@ ascii(struct cpu *c, bool minus)
 		ax = (uint16_t)(minus ? ax - 0x106 : ax + 0x106);
 	ax &= 0xff0f;
 	reg_set(c, RAX, 0, 2, ax);
-	lazy_result(
-	    c, sign_extend(ax, 1), adjust ? FL_CF | FL_AF : 0);
+	lazy_result(c, sign_extend(ax, 1), adjust ? FL_CF | FL_AF : 0);
 }
 
 OP(op_aaa)

@@ -59,8 +59,7 @@ reg_get(const struct cpu *c, unsigned r, unsigned byte, unsigned size)
 }
 
 ALWAYS_INLINE void
-reg_set(
-    struct cpu *c, unsigned r, unsigned byte, unsigned size, uint64_t v)
+reg_set(struct cpu *c, unsigned r, unsigned byte, unsigned size, uint64_t v)
 {
 	switch (size) {
 	case 1:
@@ -136,20 +135,20 @@ operand_store(struct cpu *c, const struct insn *i, const struct operand *o,
 }
 
 /* Handler `name` of name##_body(c, i, fast). */
-#define MEM_OP(name)                                  \
-	static void __attribute__((noinline))         \
-	name##_slow(struct cpu *c, const struct insn *i) \
-	{                                             \
-		(void)name##_body(c, i, false);       \
-		NEXT(c, i);                           \
-	}                                             \
-	static OP(name)                               \
-	{                                             \
+#define MEM_OP(name)                                      \
+	static void __attribute__((noinline))             \
+	name##_slow(struct cpu *c, const struct insn *i)  \
+	{                                                 \
+		(void)name##_body(c, i, false);           \
+		NEXT(c, i);                               \
+	}                                                 \
+	static OP(name)                                   \
+	{                                                 \
 		if (UNLIKELY(!name##_body(c, i, true))) { \
-			name##_slow(c, i);            \
-			return;                       \
-		}                                     \
-		NEXT(c, i);                           \
+			name##_slow(c, i);                \
+			return;                           \
+		}                                         \
+		NEXT(c, i);                               \
 	}
 
 /* Registers or memory by INSN_MEM: for what is not hot. */
@@ -192,8 +191,16 @@ rm_put(struct cpu *c, const struct insn *i, uint64_t lin, unsigned size,
 		SET_RM(c, i, size, v);
 }
 
-enum alu { ALU_ADD, ALU_OR, ALU_ADC, ALU_SBB, ALU_AND, ALU_SUB, ALU_XOR,
-	ALU_CMP };
+enum alu {
+	ALU_ADD,
+	ALU_OR,
+	ALU_ADC,
+	ALU_SBB,
+	ALU_AND,
+	ALU_SUB,
+	ALU_XOR,
+	ALU_CMP
+};
 
 /* Sets the flags, gives the result. */
 ALWAYS_INLINE uint64_t
@@ -247,8 +254,7 @@ jump_direct(struct cpu *c, const struct insn *row, uint64_t target)
 	struct insn *to = (struct insn *)(uintptr_t)row->imm;
 
 	c->rip = target;
-	if (UNLIKELY(atomic_load_explicit(
-		&c->attention, memory_order_relaxed)))
+	if (UNLIKELY(atomic_load_explicit(&c->attention, memory_order_relaxed)))
 		END(c);
 #ifdef SOFT_TAIL_CALLS
 	if (LIKELY(to != NULL))
@@ -275,8 +281,7 @@ jump_indirect(struct cpu *c, uint64_t target)
 	struct jump_entry *e = block_jump_entry(c->blocks, target);
 
 	if (LIKELY(e->tag == (target ^ c->blocks->jump_key)) &&
-	    LIKELY(!atomic_load_explicit(
-		&c->attention, memory_order_relaxed)))
+	    LIKELY(!atomic_load_explicit(&c->attention, memory_order_relaxed)))
 		return e->insn->fn(c, e->insn);
 #endif
 	END(c);
@@ -305,14 +310,12 @@ static inline uint64_t
 stack_lin(struct cpu *c, const struct insn *i, uint64_t rsp, unsigned size,
     bool write)
 {
-	return seg_lin(
-	    c, i, SS, zero_extend(rsp, stack_size(c)), size, write);
+	return seg_lin(c, i, SS, zero_extend(rsp, stack_size(c)), size, write);
 }
 
-void stack_push(
-    struct cpu *c, const struct insn *i, unsigned size, uint64_t v);
+void int_push(struct cpu *c, const struct insn *i, unsigned size, uint64_t v);
 /* At RSP; the caller moves RSP. */
-uint64_t stack_top(struct cpu *c, const struct insn *i, unsigned size);
+uint64_t int_top(struct cpu *c, const struct insn *i, unsigned size);
 
 /* ---- locked access (int_lock.c) ---- */
 struct locked {

@@ -113,35 +113,34 @@ shift_do(struct cpu *c, unsigned op, unsigned size, uint64_t v, unsigned count)
 	}
 }
 
-#define SHIFT(name, op, size, count_expr)                                \
-	static OP(name##_r_##size)                                       \
-	{                                                                \
-		unsigned count =                                         \
-		    (unsigned)(count_expr) & ((size) == 8 ? 63 : 31);    \
-		if (count != 0)                                          \
-			SET_RM(c, i, size,                               \
-			    shift_do(c, op, size, GET_RM(c, i, size),    \
-				count));                                 \
-		else if ((size) == 4)                                    \
-			SET_RM(c, i, size, GET_RM(c, i, size));          \
-		NEXT(c, i);                                              \
-	}                                                                \
-	ALWAYS_INLINE bool name##_m_##size##_body(                       \
-	    struct cpu *c, const struct insn *i, bool fast)              \
-	{                                                                \
-		unsigned count =                                         \
-		    (unsigned)(count_expr) & ((size) == 8 ? 63 : 31);    \
-		struct operand o;                                        \
-		uint64_t r;                                              \
-		if (!operand_begin(c, i, &o, size, true, fast))          \
-			return false;                                    \
-		r = operand_load(c, i, &o, size, fast);                  \
-		if (count == 0)                                          \
-			return true;                                     \
-		r = shift_do(c, op, size, r, count);                     \
-		operand_store(c, i, &o, size, r, fast);                  \
-		return true;                                             \
-	}                                                                \
+#define SHIFT(name, op, size, count_expr)                                      \
+	static OP(name##_r_##size)                                             \
+	{                                                                      \
+		unsigned count =                                               \
+		    (unsigned)(count_expr) & ((size) == 8 ? 63 : 31);          \
+		if (count != 0)                                                \
+			SET_RM(c, i, size,                                     \
+			    shift_do(c, op, size, GET_RM(c, i, size), count)); \
+		else if ((size) == 4)                                          \
+			SET_RM(c, i, size, GET_RM(c, i, size));                \
+		NEXT(c, i);                                                    \
+	}                                                                      \
+	ALWAYS_INLINE bool name##_m_##size##_body(                             \
+	    struct cpu *c, const struct insn *i, bool fast)                    \
+	{                                                                      \
+		unsigned count =                                               \
+		    (unsigned)(count_expr) & ((size) == 8 ? 63 : 31);          \
+		struct operand o;                                              \
+		uint64_t r;                                                    \
+		if (!operand_begin(c, i, &o, size, true, fast))                \
+			return false;                                          \
+		r = operand_load(c, i, &o, size, fast);                        \
+		if (count == 0)                                                \
+			return true;                                           \
+		r = shift_do(c, op, size, r, count);                           \
+		operand_store(c, i, &o, size, r, fast);                        \
+		return true;                                                   \
+	}                                                                      \
 	MEM_OP(name##_m_##size)
 /* clang-format off */
 #define SHIFT_BY(name, op, how, count) \
@@ -175,8 +174,7 @@ static void
 shift_double(struct cpu *c, const struct insn *i, bool left)
 {
 	unsigned size = i->opsize, bits = 8 * size;
-	unsigned count =
-	    (unsigned)(i->opcode & 1 ? c->reg[RCX] : i->imm) &
+	unsigned count = (unsigned)(i->opcode & 1 ? c->reg[RCX] : i->imm) &
 	    (size == 8 ? 63 : 31);
 	uint64_t lin = rm_begin(c, i, size);
 	uint64_t v = rm_get(c, i, lin, size), in = GET_REG(c, i, size), r;

@@ -82,8 +82,7 @@ go_on(struct cpu *c, const struct insn *i, const struct string *s, bool *leave)
 {
 	if (s->left == 0)
 		return false;
-	if (LIKELY(!atomic_load_explicit(
-		&c->attention, memory_order_relaxed)))
+	if (LIKELY(!atomic_load_explicit(&c->attention, memory_order_relaxed)))
 		return true;
 	*leave = true;
 	c->rip = insn_ip(c, i);
@@ -122,8 +121,7 @@ movs_chunk(struct cpu *c, const struct insn *i, struct string *s)
 			n = 1;
 	}
 	if (n == 1)
-		mem_store(
-		    c, i, to, s->size, mem_load(c, i, from, s->size));
+		mem_store(c, i, to, s->size, mem_load(c, i, from, s->size));
 	advance(c, s, RSI, n);
 	advance(c, s, RDI, n);
 	count_down(c, s, n);
@@ -168,10 +166,9 @@ lods_chunk(struct cpu *c, const struct insn *i, struct string *s)
 /* Compare element by element; the flags are those of the last comparison.
  * True: the prefix's condition ended it. */
 static bool
-compare_chunk(
-    struct cpu *c, const struct insn *i, struct string *s, bool scas)
+compare_chunk(struct cpu *c, const struct insn *i, struct string *s, bool scas)
 {
-	uint64_t la = 0, lb, n, m = UINT64_MAX, k, a, b;
+	uint64_t la = 0, lb, n, m = UINT64_MAX, k, a, b = 0;
 	const uint8_t *pa = NULL, *pb = NULL;
 	bool until = (i->flags & INSN_REPNE) != 0, done = false;
 

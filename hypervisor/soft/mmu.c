@@ -6,25 +6,27 @@
 #include "hypervisor/soft/mmu.h"
 
 /* Page table entry bits; the first five are those of the error code, too. */
-#define PTE_P	   1ull
-#define PTE_W	   2ull
-#define PTE_U	   4ull
-#define PTE_A	   0x20ull
-#define PTE_D	   0x40ull
-#define PTE_PS	   0x80ull
-#define PTE_G	   0x100ull
-#define PTE_NX	   (1ull << 63)
-#define PTE_ADDR   (((1ull << SOFT_PHYS_BITS) - 1) & ~0xfffull)
-#define PTE_HIGH   (((1ull << 52) - 1) & ~((1ull << SOFT_PHYS_BITS) - 1))
+#define PTE_P	  1ull
+#define PTE_W	  2ull
+#define PTE_U	  4ull
+#define PTE_A	  0x20ull
+#define PTE_D	  0x40ull
+#define PTE_PS	  0x80ull
+#define PTE_G	  0x100ull
+#define PTE_NX	  (1ull << 63)
+#define PTE_ADDR  (((1ull << SOFT_PHYS_BITS) - 1) & ~0xfffull)
+#define PTE_HIGH  (((1ull << 52) - 1) & ~((1ull << SOFT_PHYS_BITS) - 1))
 
-#define ERR_P	   1u
-#define ERR_WRITE  2u
-#define ERR_USER   4u
-#define ERR_RSVD   8u
-#define ERR_FETCH  16u
+#define ERR_P	  1u
+#define ERR_WRITE 2u
+#define ERR_USER  4u
+#define ERR_RSVD  8u
+#define ERR_FETCH 16u
 /* Not an error code bit: descriptor tables and the like, to which EFLAGS.AC
  * gives no right. */
 #define ACC_SYSTEM 32u
+/* Told apart from "no fault", as 0 is an error code. */
+#define FAULT 64u
 
 /* Bits in tlb_entry.gpa beside the frame. */
 #define TLB_GLOBAL 1u
@@ -44,11 +46,10 @@ entry_read(struct cpu *c, hv_gpa gpa, unsigned size, uint8_t **host)
 
 	*host = machine_ram(c->machine, gpa, false, &left);
 	if (*host != NULL)
-		return size == 8
-		    ? __atomic_load_n(
-			  (uint64_t *)(void *)*host, __ATOMIC_ACQUIRE)
-		    : __atomic_load_n(
-			  (uint32_t *)(void *)*host, __ATOMIC_ACQUIRE);
+		return size == 8 ? __atomic_load_n((uint64_t *)(void *)*host,
+				       __ATOMIC_ACQUIRE)
+				 : __atomic_load_n((uint32_t *)(void *)*host,
+				       __ATOMIC_ACQUIRE);
 	phys_read(c, gpa, &v, size);
 	return v;
 }
@@ -86,8 +87,7 @@ check_rights(const struct cpu *c, const struct rights *r, uint32_t access)
 
 	if (user && !r->user)
 		return ERR_P;
-	if ((access & ERR_WRITE) && !r->write &&
-	    (user || (c->cr0 & CR0_WP)))
+	if ((access & ERR_WRITE) && !r->write && (user || (c->cr0 & CR0_WP)))
 		return ERR_P;
 	if (access & ERR_FETCH) {
 		if (r->nx || (!user && r->user && (c->cr4 & CR4_SMEP)))
@@ -117,10 +117,10 @@ reserved_bits(const struct cpu *c, unsigned level, uint64_t e, bool lng)
 	return bad;
 }
 
-/* Returns 0 or the error code of the fault.  *again: an entry changed. */
+/* FAULT with the error code, or 0.  *again: an entry changed. */
 static uint32_t
-walk_tables(struct cpu *c, uint64_t lin, uint32_t access, struct walk *w,
-    bool *again)
+walk_tables(
+    struct cpu *c, uint64_t lin, uint32_t access, struct walk *w, bool *again)
 {
 	bool lng = (c->efer & EFER_LMA) != 0;
 	bool pae = lng || (c->cr4 & CR4_PAE);
@@ -128,9 +128,11 @@ walk_tables(struct cpu *c, uint64_t lin, uint32_t access, struct walk *w,
 	unsigned level = lng ? 4 : pae ? 3 : 2, top = level;
 	struct rights r = { true, true, false };
 	struct level at[5] = { 0 };
-	uint64_t e, table = c->cr3 & (lng ? PTE_ADDR
-			: pae		  ? 0xffffffe0u
-					  : 0xfffff000u);
+	uint64_t e,
+	    table = c->cr3 &
+	    (lng	  ? PTE_ADDR
+		    : pae ? 0xffffffe0u
+			  : 0xfffff000u);
 	uint64_t page, mask;
 	uint32_t err;
 
@@ -144,9 +146,10 @@ walk_tables(struct cpu *c, uint64_t lin, uint32_t access, struct walk *w,
 		e = entry_read(c, table + n * size, size, &at[level].host);
 		at[level].entry = e;
 		if (!(e & PTE_P))
-			return access & ~ACC_SYSTEM;
+			return FAULT | (access & ~ACC_SYSTEM);
 		if (pae && (e & reserved_bits(c, level, e, lng)))
-			return (access & ~ACC_SYSTEM) | ERR_P | ERR_RSVD;
+			return FAULT | (access & ~ACC_SYSTEM) | ERR_P |
+			    ERR_RSVD;
 		if (!(!lng && pae && level == 3)) {
 			r.write &= (e & PTE_W) != 0;
 			r.user &= (e & PTE_U) != 0;
@@ -169,7 +172,7 @@ walk_tables(struct cpu *c, uint64_t lin, uint32_t access, struct walk *w,
 	}
 	err = check_rights(c, &r, access);
 	if (err != 0)
-		return err | (access & ~ACC_SYSTEM);
+		return FAULT | err | (access & ~ACC_SYSTEM);
 	for (unsigned l = top; l > level; l--) {
 		if (!lng && pae && l == 3)
 			continue;
@@ -207,7 +210,7 @@ walk(struct cpu *c, uint64_t lin, uint32_t access, struct walk *w)
 	if (err != 0) {
 		if (!(c->efer & EFER_NXE) && !(c->cr4 & CR4_SMEP))
 			err &= ~ERR_FETCH;
-		cpu_raise_pf(c, lin, err);
+		cpu_raise_pf(c, lin, err & ~FAULT);
 	}
 }
 
@@ -220,8 +223,7 @@ tlb_index(uint64_t lin)
 static void
 tlb_clear(struct tlb_entry *e, unsigned index)
 {
-	e->read_tag = e->write_tag = e->exec_tag = (uint64_t)(index ^ 1)
-	    << 12;
+	e->read_tag = e->write_tag = e->exec_tag = (uint64_t)(index ^ 1) << 12;
 	e->gpa = 0;
 }
 
@@ -295,8 +297,8 @@ mem_host_code(struct cpu *c, const struct insn *i, uint64_t lin, bool write,
 	uint8_t *host;
 
 	c->fault_insn = i;
-	*gpa = translate(
-	    c, lin, cpu_access(c) | (write ? ERR_WRITE : 0), &host);
+	*gpa =
+	    translate(c, lin, cpu_access(c) | (write ? ERR_WRITE : 0), &host);
 	*gpa |= lin & PAGE_OFFSET;
 	*code = host != NULL && write && machine_is_code(c->machine, *gpa);
 	return host == NULL ? NULL : host + (lin & PAGE_OFFSET);
@@ -313,15 +315,14 @@ mem_host(struct cpu *c, const struct insn *i, uint64_t lin, bool write)
 }
 
 static void
-phys_access(
-    struct cpu *c, hv_gpa gpa, void *buf, unsigned size, bool write)
+phys_access(struct cpu *c, hv_gpa gpa, void *buf, unsigned size, bool write)
 {
 	uint8_t *p = buf;
 
 	while (size > 0) {
-		struct hv_access a = { .addr = gpa,
-			.write = write,
-			.space = HV_MMIO };
+		struct hv_access a = {
+			.addr = gpa, .write = write, .space = HV_MMIO
+		};
 		uint64_t left;
 		unsigned n = size;
 		uint8_t *host = machine_ram(c->machine, gpa, write, &left);
@@ -337,7 +338,7 @@ phys_access(
 				memcpy(p, host, n);
 			}
 		} else {
-			n = n >= 8 && !(gpa & 7) ? 8
+			n = n >= 8 && !(gpa & 7)   ? 8
 			    : n >= 4 && !(gpa & 3) ? 4
 			    : n >= 2 && !(gpa & 1) ? 2
 						   : 1;
@@ -391,8 +392,8 @@ access_range(struct cpu *c, const struct insn *i, uint64_t lin, void *buf,
 		first = size;
 	gpa[0] = translate(c, lin, access, &host[0]) | (lin & PAGE_OFFSET);
 	if (first < size)
-		gpa[1] = translate(
-		    c, lin_wrap(c, lin + first), access, &host[1]);
+		gpa[1] =
+		    translate(c, lin_wrap(c, lin + first), access, &host[1]);
 	for (unsigned n = 0; n < 2; n++) {
 		unsigned part = n == 0 ? first : size - first;
 
@@ -500,8 +501,8 @@ mem_write64(struct cpu *c, const struct insn *i, uint64_t lin, uint64_t v)
 }
 
 void
-mem_read(struct cpu *c, const struct insn *i, uint64_t lin, void *buf,
-    unsigned size)
+mem_read(
+    struct cpu *c, const struct insn *i, uint64_t lin, void *buf, unsigned size)
 {
 	access_range(c, i, lin, buf, size, cpu_access(c));
 }
@@ -534,13 +535,13 @@ mem_probe_write(
 	c->fault_insn = i;
 	translate(c, lin, access, &host);
 	if ((lin & PAGE_OFFSET) + size > PAGE_SIZE)
-		translate(c, lin_wrap(c, (lin | PAGE_OFFSET) + 1), access,
-		    &host);
+		translate(
+		    c, lin_wrap(c, (lin | PAGE_OFFSET) + 1), access, &host);
 }
 
 void
-sys_read(struct cpu *c, const struct insn *i, uint64_t lin, void *buf,
-    unsigned size)
+sys_read(
+    struct cpu *c, const struct insn *i, uint64_t lin, void *buf, unsigned size)
 {
 	access_range(c, i, lin, buf, size, ACC_SYSTEM);
 }
@@ -620,8 +621,8 @@ seg_lin(struct cpu *c, const struct insn *i, unsigned seg, uint64_t off,
 
 		if (seg == FS || seg == GS)
 			lin += s->base;
-		if (UNLIKELY(!lin_canonical(lin) ||
-			!lin_canonical(lin + size - 1)))
+		if (UNLIKELY(
+			!lin_canonical(lin) || !lin_canonical(lin + size - 1)))
 			raise_segment(c, i, seg);
 		return lin;
 	}

@@ -11,8 +11,8 @@
 
 #include "hypervisor/soft/cpu.h"
 
-#define PAGE_SIZE   4096u
-#define PAGE_OFFSET 4095u
+#define PAGE_SIZE     4096u
+#define PAGE_OFFSET   4095u
 
 #define LIKELY(x)     __builtin_expect(!!(x), 1)
 #define UNLIKELY(x)   __builtin_expect(!!(x), 0)
@@ -81,14 +81,15 @@ tlb_write(const struct cpu *c, uint64_t lin, unsigned size)
 }
 
 /* Slow path, size 1, 2, 4 or 8; sets fault_insn. */
-uint64_t mem_load(
-    struct cpu *c, const struct insn *i, uint64_t lin, unsigned size);
+uint64_t
+mem_load(struct cpu *c, const struct insn *i, uint64_t lin, unsigned size);
 void mem_store(struct cpu *c, const struct insn *i, uint64_t lin, unsigned size,
     uint64_t v);
 
 /* Where the memory at lin stands, to the end of its page; NULL: not RAM.
  * With write, also NULL for pages that hold decoded code.  Raises #PF. */
-uint8_t *mem_host(struct cpu *c, const struct insn *i, uint64_t lin, bool write);
+uint8_t *
+mem_host(struct cpu *c, const struct insn *i, uint64_t lin, bool write);
 
 /* As mem_host(), but with code pages: the caller of a write then calls
  * machine_code_written() if *code. */

@@ -44,6 +44,7 @@ OP(op_sysret)
 	uint64_t rip = wide ? c->reg[RCX] : (uint32_t)c->reg[RCX];
 	struct seg ss =
 	    seg_flat((uint16_t)((sel + 8) | 3), false, 3, false, true);
+	bool open = c->rflags & FL_IF;
 	uint32_t keep;
 
 	if (!(c->efer & EFER_SCE) || !cpu_protected(c))
@@ -60,7 +61,8 @@ OP(op_sysret)
 	if (wide)
 		sel = (uint16_t)(sel + 16);
 	go(c, seg_flat(sel | 3, true, 3, wide, !wide), ss, rip);
-	event_irq_window(c);
+	if (!open)
+		event_irq_window(c);
 	END(c);
 }
 

@@ -422,7 +422,7 @@ pushf(struct cpu *c, const struct insn *i)
 {
 	struct stack s = stack_current(c);
 
-	stack_push(c, i, &s, i->opsize, flags_get(c) & ~(FL_RF | FL_VM));
+	sys_push(c, i, &s, i->opsize, flags_get(c) & ~(FL_RF | FL_VM));
 	stack_commit(c, &s);
 }
 
@@ -437,7 +437,7 @@ static SYS_SLOW bool
 popf(struct cpu *c, const struct insn *i)
 {
 	struct stack s = stack_current(c);
-	uint32_t fl = (uint32_t)stack_pop(c, i, &s, i->opsize);
+	uint32_t fl = (uint32_t)sys_pop(c, i, &s, i->opsize);
 	uint32_t mask = sys_flags_mask(c, i->opsize) & ~FL_RF;
 	uint32_t old = flags_get(c), new = (old & ~mask) | (fl & mask);
 

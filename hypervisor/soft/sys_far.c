@@ -95,8 +95,8 @@ call_same(struct cpu *c, const struct insn *i, const struct seg *cs,
 
 	/* Into 64-bit code from compatibility mode the stack widens only
 	 * behind the transfer. */
-	stack_push(c, i, &s, size, c->seg[CS].sel);
-	stack_push(c, i, &s, size, insn_next_ip(c, i));
+	sys_push(c, i, &s, size, c->seg[CS].sel);
+	sys_push(c, i, &s, size, insn_next_ip(c, i));
 	far_check_rip(c, i, cs, rip);
 	stack_commit(c, &s);
 	commit(c, cs, rip);
@@ -124,13 +124,13 @@ call_inner(struct cpu *c, const struct insn *i, const struct seg *cs,
 		s = stack_inner(c, i, cpl, 0);
 	}
 	for (n = 0; n < params; n++)
-		param[n] = stack_pop(c, i, &old, size);
-	stack_push(c, i, &s, size, c->seg[SS].sel);
-	stack_push(c, i, &s, size, c->reg[RSP]);
+		param[n] = sys_pop(c, i, &old, size);
+	sys_push(c, i, &s, size, c->seg[SS].sel);
+	sys_push(c, i, &s, size, c->reg[RSP]);
 	while (n-- > 0)
-		stack_push(c, i, &s, size, param[n]);
-	stack_push(c, i, &s, size, c->seg[CS].sel);
-	stack_push(c, i, &s, size, insn_next_ip(c, i));
+		sys_push(c, i, &s, size, param[n]);
+	sys_push(c, i, &s, size, c->seg[CS].sel);
+	sys_push(c, i, &s, size, insn_next_ip(c, i));
 	far_check_rip(c, i, cs, rip);
 	c->seg[SS] = s.ss;
 	stack_commit(c, &s);
@@ -313,8 +313,8 @@ return_rsp(struct cpu *c, uint64_t rsp)
 OP(op_retf)
 {
 	struct stack s = stack_current(c);
-	uint64_t rip = stack_pop(c, i, &s, i->opsize), rsp;
-	uint16_t sel = (uint16_t)stack_pop(c, i, &s, i->opsize);
+	uint64_t rip = sys_pop(c, i, &s, i->opsize), rsp;
+	uint16_t sel = (uint16_t)sys_pop(c, i, &s, i->opsize);
 	struct seg cs, ss;
 	uint16_t extra = (uint16_t)i->imm;
 
@@ -334,9 +334,9 @@ OP(op_retf)
 		commit(c, &cs, rip);
 		END(c);
 	}
-	rsp = stack_pop(c, i, &s, i->opsize);
+	rsp = sys_pop(c, i, &s, i->opsize);
 	ss = return_stack(
-	    c, i, &cs, (uint16_t)stack_pop(c, i, &s, i->opsize), sel & 3);
+	    c, i, &cs, (uint16_t)sys_pop(c, i, &s, i->opsize), sel & 3);
 	far_check_rip(c, i, &cs, rip);
 	c->seg[SS] = ss;
 	commit(c, &cs, rip);
@@ -349,18 +349,21 @@ OP(op_retf)
 static void
 iret_flags(struct cpu *c, uint32_t mask, uint64_t fl)
 {
+	bool open = c->rflags & FL_IF;
+
 	flags_set(c, (flags_get(c) & ~mask) | ((uint32_t)fl & mask));
 	c->nmi_masked = false;
-	event_irq_window(c);
+	if (!open)
+		event_irq_window(c);
 }
 
 static void
 iret_real(struct cpu *c, const struct insn *i)
 {
 	struct stack s = stack_current(c);
-	uint64_t rip = stack_pop(c, i, &s, i->opsize);
-	struct seg cs = real_cs(c, (uint16_t)stack_pop(c, i, &s, i->opsize));
-	uint64_t fl = stack_pop(c, i, &s, i->opsize);
+	uint64_t rip = sys_pop(c, i, &s, i->opsize);
+	struct seg cs = real_cs(c, (uint16_t)sys_pop(c, i, &s, i->opsize));
+	uint64_t fl = sys_pop(c, i, &s, i->opsize);
 
 	far_check_rip(c, i, &cs, rip);
 	stack_commit(c, &s);
@@ -390,9 +393,9 @@ static void
 iret_protected(struct cpu *c, const struct insn *i)
 {
 	struct stack s = stack_current(c);
-	uint64_t rip = stack_pop(c, i, &s, i->opsize), rsp = 0;
-	uint16_t sel = (uint16_t)stack_pop(c, i, &s, i->opsize), ss_sel;
-	uint64_t fl = stack_pop(c, i, &s, i->opsize);
+	uint64_t rip = sys_pop(c, i, &s, i->opsize), rsp = 0;
+	uint16_t sel = (uint16_t)sys_pop(c, i, &s, i->opsize), ss_sel;
+	uint64_t fl = sys_pop(c, i, &s, i->opsize);
 	uint32_t mask = sys_flags_mask(c, i->opsize);
 	bool outer, pop;
 	struct seg cs, ss = c->seg[SS];
@@ -403,8 +406,8 @@ iret_protected(struct cpu *c, const struct insn *i)
 	outer = (sel & 3) > c->cpl;
 	pop = outer || c->mode == 8;
 	if (pop) {
-		rsp = stack_pop(c, i, &s, i->opsize);
-		ss_sel = (uint16_t)stack_pop(c, i, &s, i->opsize);
+		rsp = sys_pop(c, i, &s, i->opsize);
+		ss_sel = (uint16_t)sys_pop(c, i, &s, i->opsize);
 		ss = return_stack(c, i, &cs, ss_sel, sel & 3);
 	}
 	far_check_rip(c, i, &cs, rip);

@@ -47,7 +47,7 @@ static SYS_SLOW void
 pop_sreg(struct cpu *c, const struct insn *i)
 {
 	struct stack s = stack_current(c);
-	uint16_t sel = (uint16_t)stack_pop(c, i, &s, i->opsize);
+	uint16_t sel = (uint16_t)sys_pop(c, i, &s, i->opsize);
 
 	seg_load(c, i, i->reg, sel);
 	/* The pointer moves by the width of the stack that was popped. */
@@ -67,7 +67,7 @@ push_sreg(struct cpu *c, const struct insn *i)
 {
 	struct stack s = stack_current(c);
 
-	stack_push(c, i, &s, i->opsize, c->seg[i->reg].sel);
+	sys_push(c, i, &s, i->opsize, c->seg[i->reg].sel);
 	stack_commit(c, &s);
 }
 

@@ -1,5 +1,6 @@
 /* Descriptors, selectors, stacks: see sys_seg.h. */
 #include "hypervisor/soft/sys_seg.h"
+#include "hypervisor/soft/mmu.h"
 
 void
 sys_need_protected(struct cpu *c, const struct insn *i)
@@ -15,6 +16,32 @@ sys_need_cpl0(struct cpu *c, const struct insn *i)
 	c->fault_insn = i;
 	if (c->cpl != 0)
 		cpu_raise(c, EXC_GP, 0);
+}
+
+uint64_t
+sys_load(struct cpu *c, const struct insn *i, uint64_t lin, unsigned size)
+{
+	const struct tlb_entry *e =
+	    &c->tlb[0][(lin / PAGE_SIZE) & (TLB_SIZE - 1)];
+	uint64_t v = 0;
+
+	if (LIKELY((lin ^ e->read_tag) <= PAGE_SIZE - size))
+		return host_load((void *)(e->host + lin), size);
+	sys_read(c, i, lin, &v, size);
+	return v;
+}
+
+void
+sys_store(struct cpu *c, const struct insn *i, uint64_t lin, unsigned size,
+    uint64_t v)
+{
+	const struct tlb_entry *e =
+	    &c->tlb[0][(lin / PAGE_SIZE) & (TLB_SIZE - 1)];
+
+	if (LIKELY((lin ^ e->write_tag) <= PAGE_SIZE - size))
+		host_store((void *)(e->host + lin), size, v);
+	else
+		sys_write(c, i, lin, &v, size);
 }
 
 /* Where sel's descriptor is, or 0 and false if its table does not hold size
@@ -42,7 +69,7 @@ desc_read(struct cpu *c, const struct insn *i, uint16_t sel, uint64_t *d)
 
 	if (!desc_lin(c, sel, 8, &lin))
 		return false;
-	sys_read(c, i, lin, d, sizeof(*d));
+	*d = sys_load(c, i, lin, 8);
 	return true;
 }
 
@@ -53,7 +80,7 @@ desc_read_upper(struct cpu *c, const struct insn *i, uint16_t sel, uint64_t *d)
 
 	if (!desc_lin(c, sel, 16, &lin))
 		return false;
-	sys_read(c, i, lin + 8, d, sizeof(*d));
+	*d = sys_load(c, i, lin + 8, 8);
 	return true;
 }
 
@@ -147,7 +174,7 @@ stack_add(struct stack *s, uint64_t n)
 }
 
 void
-stack_push(struct cpu *c, const struct insn *i, struct stack *s, unsigned size,
+sys_push(struct cpu *c, const struct insn *i, struct stack *s, unsigned size,
     uint64_t v)
 {
 	uint64_t lin;
@@ -156,22 +183,26 @@ stack_push(struct cpu *c, const struct insn *i, struct stack *s, unsigned size,
 	stack_add(s, -(uint64_t)size);
 	lin = stack_lin(c, s, size);
 	if (s->super)
-		sys_write(c, i, lin, &v, size);
+		sys_store(c, i, lin, size, v);
+	else if (size == 8)
+		mem_write64(c, i, lin, v);
+	else if (size == 4)
+		mem_write32(c, i, lin, (uint32_t)v);
 	else
-		mem_write(c, i, lin, &v, size);
+		mem_write16(c, i, lin, (uint16_t)v);
 }
 
 uint64_t
-stack_pop(struct cpu *c, const struct insn *i, struct stack *s, unsigned size)
+sys_pop(struct cpu *c, const struct insn *i, struct stack *s, unsigned size)
 {
-	uint64_t lin, v = 0;
+	uint64_t lin, v;
 
 	c->fault_insn = i;
 	lin = stack_lin(c, s, size);
-	if (s->super)
-		sys_read(c, i, lin, &v, size);
+	if (size == 8)
+		v = mem_read64(c, i, lin);
 	else
-		mem_read(c, i, lin, &v, size);
+		v = size == 4 ? mem_read32(c, i, lin) : mem_read16(c, i, lin);
 	stack_add(s, size);
 	return v;
 }
@@ -234,7 +265,7 @@ stack_tss64(struct cpu *c, const struct insn *i, unsigned offset, uint32_t ext)
 	c->fault_insn = i;
 	if (offset + 7 > c->tr.limit)
 		cpu_raise(c, EXC_TS, sel_error(c->tr.sel) | ext);
-	sys_read(c, i, c->tr.base + offset, &sp, sizeof(sp));
+	sp = sys_load(c, i, c->tr.base + offset, 8);
 	if (!canonical(sp))
 		cpu_raise(c, EXC_SS, ext);
 	return sp;

@@ -84,6 +84,12 @@ size_mask(unsigned size)
 void sys_need_cpl0(struct cpu *c, const struct insn *i);
 void sys_need_protected(struct cpu *c, const struct insn *i);
 
+/* sys_read() and sys_write() of 2, 4 or 8 bytes, fast. */
+uint64_t
+sys_load(struct cpu *c, const struct insn *i, uint64_t lin, unsigned size);
+void sys_store(struct cpu *c, const struct insn *i, uint64_t lin, unsigned size,
+    uint64_t v);
+
 /* The 8 bytes of sel's descriptor; false: null LDT or beyond the table. */
 bool desc_read(struct cpu *c, const struct insn *i, uint16_t sel, uint64_t *d);
 /* The upper 8 bytes of a 16-byte system descriptor (long mode). */
@@ -118,16 +124,16 @@ struct stack {
 	struct seg ss;
 	uint64_t sp;
 	unsigned width;
-	bool super; /* access as supervisor, whatever CPL is */
+	bool super; /* push as the supervisor, whatever CPL is */
 	unsigned vector; /* fault for a limit or canonical violation */
 	uint32_t error;
 };
 /* The stack as it stands: SS:RSP at the current privilege. */
 struct stack stack_current(const struct cpu *c);
-void stack_push(struct cpu *c, const struct insn *i, struct stack *s,
+void sys_push(struct cpu *c, const struct insn *i, struct stack *s,
     unsigned size, uint64_t v);
 uint64_t
-stack_pop(struct cpu *c, const struct insn *i, struct stack *s, unsigned size);
+sys_pop(struct cpu *c, const struct insn *i, struct stack *s, unsigned size);
 /* Add n to the pointer within its width. */
 void stack_add(struct stack *s, uint64_t n);
 /* RSP only; SS is the caller's. */

@@ -106,7 +106,7 @@ task_switch(struct cpu *c, const struct insn *i, uint16_t sel, uint64_t d,
 	if (has_error) {
 		struct stack s = stack_current(c);
 
-		stack_push(c, NULL, &s, 4, error);
+		sys_push(c, NULL, &s, 4, error);
 		stack_commit(c, &s);
 	}
 }

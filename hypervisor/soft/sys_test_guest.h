@@ -8,30 +8,30 @@
 
 #include <stdint.h>
 
-#define GUEST_CODE    0x10000u
-#define GUEST_GDT     0x4000u
-#define GUEST_IDT     0x5000u
-#define GUEST_TSS     0x6000u
-#define GUEST_TSS2    0x7000u
-#define GUEST_KSTACK  0x9000u
-#define GUEST_RSP0    0xa000u
-#define GUEST_USTACK  0xb000u
-#define GUEST_IST1    0xd000u
+#define GUEST_CODE   0x10000u
+#define GUEST_GDT    0x4000u
+#define GUEST_IDT    0x5000u
+#define GUEST_TSS    0x6000u
+#define GUEST_TSS2   0x7000u
+#define GUEST_KSTACK 0x9000u
+#define GUEST_RSP0   0xa000u
+#define GUEST_USTACK 0xb000u
+#define GUEST_IST1   0xd000u
 
 /* Selectors. */
-#define SEL_CODE64    0x08
-#define SEL_DATA      0x10
-#define SEL_CODE32    0x18
-#define SEL_UCODE32   0x20
-#define SEL_UDATA     0x28
-#define SEL_UCODE64   0x30
-#define SEL_TSS	      0x38
-#define SEL_GATE      0x48
-#define SEL_ABSENT    0x58
-#define SEL_RODATA    0x60
-#define SEL_TSS2      0x68
-#define SEL_CODE16    0x70
-#define SEL_DATA16    0x78
+#define SEL_CODE64  0x08
+#define SEL_DATA    0x10
+#define SEL_CODE32  0x18
+#define SEL_UCODE32 0x20
+#define SEL_UDATA   0x28
+#define SEL_UCODE64 0x30
+#define SEL_TSS	    0x38
+#define SEL_GATE    0x48
+#define SEL_ABSENT  0x58
+#define SEL_RODATA  0x60
+#define SEL_TSS2    0x68
+#define SEL_CODE16  0x70
+#define SEL_DATA16  0x78
 
 extern const uint8_t guest_blob[], guest_blob_end[];
 extern const uint8_t guest_stubs64[], guest_stubs32[];
@@ -39,7 +39,7 @@ extern const uint8_t guest_syscall_entry[], guest_gate64[], guest_gate32[];
 extern const uint8_t guest_task2[];
 
 /* Offset of a label from the blob's first byte. */
-#define GUEST_AT(label) (GUEST_CODE + (uint32_t)((label) - guest_blob))
+#define GUEST_AT(label) (GUEST_CODE + (uint32_t)((label)-guest_blob))
 
 /*
  * Exception stubs log vector, error code, rip (from GUEST_CODE on) and CS, and
@@ -85,8 +85,8 @@ __asm__(".pushsection .rodata\n"
 	"	movabs $0x8000000000000000, %rbx\n"
 	"	mov (%rbx), %rax\n"
 	"1:	lea 2f(%rip), %r15\n"
-	"	mov %rbx, %rsp\n"
-	"	push %rax\n"
+	"	mov %rbx, %rbp\n"
+	"	mov (%rbp), %rax\n"
 	"2:	done\n"
 
 	"g_user_cli: lea 2f(%rip), %r15\n"
