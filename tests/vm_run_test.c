@@ -1,6 +1,6 @@
 /* Whole VMs, by vmmctl: what a user sees of runs, deaths and ends. */
-#include <errno.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
