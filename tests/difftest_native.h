@@ -97,6 +97,9 @@ child_signal(int sig UNUSED, siginfo_t *si UNUSED, void *context)
 	 * and ID, which sigreturn would leave to the next. */
 	__asm__ volatile("pushfq; andl $~0x244000, (%%rsp); popfq" ::
 			     : "cc", "memory");
+	/* Clears the error pointers, which sigreturn loads only while an
+	 * exception is pending. */
+	__asm__ volatile("fninit");
 	if (child.busy) {
 		j = &child.box->job[child.at];
 		if (j->rep && g[REG_TRAPNO] == 1 &&
