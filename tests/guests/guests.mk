@@ -2,8 +2,9 @@
 # any VMM with PVH boot runs.  Kernel-mode code of theirs keeps to what every
 # KVM can run: no SSE, no x87, no int3.
 
-GUEST_SRC := $(filter-out tests/guests/lib.c,$(wildcard tests/guests/*.c))
+GUEST_SRC := $(filter-out $(addprefix tests/guests/,lib.c irq.c),$(wildcard tests/guests/*.c))
 GUESTS := $(patsubst tests/guests/%.c,$(O)/guests/%.elf,$(GUEST_SRC))
+GUEST_LIB := $(addprefix $(O)/guests/,start.o lib.o trap.o irq.o)
 GUEST_CFLAGS := -std=gnu11 -O2 -ffreestanding -fno-pie -fno-stack-protector \
 	-fcf-protection=none -mgeneral-regs-only -mno-red-zone -mcmodel=small \
 	-Wall -Wextra -Wshadow -Wstrict-prototypes -Werror -I. -MMD -MP
@@ -14,7 +15,9 @@ $(O)/guests/%.o: tests/guests/%.c Makefile tests/guests/guests.mk
 $(O)/guests/%.o: tests/guests/%.S
 	@mkdir -p $(@D)
 	@$(CC) -c -o $@ $<
-$(O)/guests/%.elf: $(O)/guests/%.o $(O)/guests/start.o $(O)/guests/lib.o tests/guests/guest.ld
+$(O)/guests/%.elf: $(O)/guests/%.o $(GUEST_LIB) tests/guests/guest.ld
 	@echo "  GUEST $@"
 	@$(CC) -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments \
 		-T tests/guests/guest.ld -o $@ $(filter %.o,$^)
+
+$(O)/tests/guests_test: | $(GUESTS)
