@@ -1,6 +1,6 @@
 /*
  * Guest programs that check the hypervisor interface, with the harness
- * tests/guests_test.c as their machine: it counts failed checks, does what it
+ * hypervisor/backends_test.c as their machine: it counts failed checks, does what it
  * is asked to, and ends the run.
  */
 #ifndef GUESTS_CHECK_H
@@ -34,7 +34,7 @@
 	} while (0)
 
 static inline void
-act(uint32_t n)
+check_act(uint32_t n)
 {
 	outl(PORT_ACT, n);
 }
@@ -46,31 +46,31 @@ reg32(uint64_t at)
 	return (volatile uint32_t *)(uintptr_t)at;
 }
 
-/* ---- traps (trap.S, irq.c) ---- */
+/* ---- traps (check_trap.S, lib_check.c) ---- */
 struct trap_frame {
 	uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx,
 	    rcx, rax, vector, error, rip, cs, rflags, rsp, ss;
 };
 typedef void trap_fn(struct trap_frame *f);
 
-extern volatile uint32_t trap_count[256];
+extern volatile uint32_t check_count[256];
 /* Called after counting; those without one that are exceptions end the run. */
-extern trap_fn *trap_handler[256];
+extern trap_fn *check_handler[256];
 
 /* IDT, TSS (with all ports open to CPL 3), interrupts still off. */
-void traps_init(void);
-void idt_load(void); /* for other processors */
+void check_init(void);
+void check_idt_load(void); /* for other processors */
 /* HLT with interrupts on until vector was taken n times. */
-void wait_for(unsigned vector, uint32_t n);
-void ring3_enter(uint64_t rip, uint64_t rsp);
-void ring3_leave(void) __attribute__((noreturn));
+void check_wait_for(unsigned vector, uint32_t n);
+void check_ring3_enter(uint64_t rip, uint64_t rsp);
+void check_ring3_leave(void) __attribute__((noreturn));
 void check_end(void) __attribute__((noreturn));
 
 /* ---- interrupt controllers ---- */
-void pic_init(uint16_t mask); /* vectors 0x20 to 0x2f; 1: masked */
-void pic_eoi(unsigned irq);
-void lapic_init(void); /* software-enabled, LINT0 as the PIC's */
-void lapic_eoi(void);
-void ioapic_route(unsigned pin, uint32_t low, uint32_t apic);
+void check_pic_init(uint16_t mask); /* vectors 0x20 to 0x2f; 1: masked */
+void check_pic_eoi(unsigned irq);
+void check_lapic_init(void); /* software-enabled, LINT0 as the PIC's */
+void check_lapic_eoi(void);
+void check_ioapic_route(unsigned pin, uint32_t low, uint32_t apic);
 
 #endif

@@ -120,10 +120,10 @@ slots(void)
 	CHECK(*reg32(MMIO_BASE + 4) == 7);
 	CHECK(*slot == UINT32_MAX); /* nobody's */
 	for (uint32_t round = 1; round <= 3; round++) {
-		act(1); /* the slot comes */
+		check_act(1); /* the slot comes */
 		*slot = round;
 		CHECK(*slot == round);
-		act(2); /* and goes */
+		check_act(2); /* and goes */
 		CHECK(*slot == UINT32_MAX);
 	}
 }
@@ -132,7 +132,7 @@ void
 guest_main(const void *start_info)
 {
 	(void)start_info;
-	traps_init();
+	check_init();
 	ports();
 	strings();
 	memory_mapped();

@@ -1,4 +1,4 @@
-/* Doorbells; the harness counts what rang (see bells in guests_test.c). */
+/* Doorbells; the harness counts what rang (see bells in backends_test.c). */
 #include "tests/guests/check.h"
 
 void
@@ -7,7 +7,7 @@ guest_main(const void *start_info)
 	volatile uint8_t *p = (volatile uint8_t *)(uintptr_t)BELL_BASE;
 
 	(void)start_info;
-	traps_init();
+	check_init();
 	/* At 0: any length. */
 	p[0] = 1;
 	*(volatile uint16_t *)p = 1;
@@ -23,8 +23,8 @@ guest_main(const void *start_info)
 	CHECK(*(volatile uint32_t *)(p + 8) == UINT32_MAX);
 	outw(0x160, 7);
 	outw(0x160, 7);
-	act(1); /* takes the bell at 8 away, counts */
+	check_act(1); /* takes the bell at 8 away, counts */
 	*(volatile uint32_t *)(p + 8) = 5;
-	act(2); /* counts again */
+	check_act(2); /* counts again */
 	check_end();
 }

@@ -17,14 +17,14 @@ on_fault(struct trap_frame *f)
 	seen_error = f->error;
 	seen_cr2 = cr2;
 	seen_cs = f->cs;
-	ring3_leave();
+	check_ring3_leave();
 }
 
 static void
 user(void (*code)(void))
 {
 	seen_vector = 0x100;
-	ring3_enter(
+	check_ring3_enter(
 	    (uintptr_t)code, (uintptr_t)user_stack + sizeof(user_stack) - 8);
 	CHECK(seen_cs == 0x2b);
 }
@@ -95,9 +95,9 @@ guest_main(const void *start_info)
 	};
 
 	(void)start_info;
-	traps_init();
-	trap_handler[0] = trap_handler[3] = trap_handler[6] = on_fault;
-	trap_handler[13] = trap_handler[14] = on_fault;
+	check_init();
+	check_handler[0] = check_handler[3] = check_handler[6] = on_fault;
+	check_handler[13] = check_handler[14] = on_fault;
 	for (unsigned n = 0; n < sizeof(cases) / sizeof(cases[0]); n++) {
 		user(cases[n].code);
 		if (seen_vector != cases[n].vector ||

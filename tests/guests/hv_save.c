@@ -16,20 +16,20 @@ static void
 on_tick(struct trap_frame *f)
 {
 	(void)f;
-	lapic_eoi();
+	check_lapic_eoi();
 }
 
 static void
 on_pit(struct trap_frame *f)
 {
-	pic_eoi((unsigned)f->vector - 0x20);
+	check_pic_eoi((unsigned)f->vector - 0x20);
 }
 
 static void
 on_call(struct trap_frame *f)
 {
 	(void)f;
-	ring3_leave();
+	check_ring3_leave();
 }
 
 /* Every register holds a pattern; none may change while time goes by. */
@@ -87,15 +87,15 @@ guest_main(const void *start_info)
 	uint32_t ticks, pits;
 
 	(void)start_info;
-	traps_init();
-	lapic_init();
+	check_init();
+	check_lapic_init();
 	__asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
 	cr4 |= 0x600;
 	__asm__ volatile("mov %0, %%cr4" ::"r"(cr4));
-	trap_handler[0x81] = on_tick;
-	trap_handler[0x20] = on_pit;
-	trap_handler[3] = on_call;
-	pic_init(0xfffe);
+	check_handler[0x81] = on_tick;
+	check_handler[0x20] = on_pit;
+	check_handler[3] = on_call;
+	check_pic_init(0xfffe);
 	outb(0x43, 0x34);
 	outb(0x40, 11932 & 0xff);
 	outb(0x40, 11932 >> 8);
@@ -103,19 +103,19 @@ guest_main(const void *start_info)
 	*reg32(LAPIC + 0x3e0) = 0xb;
 	*reg32(LAPIC + 0x320) = 0x20081;
 	*reg32(LAPIC + 0x380) = 5000000;
-	ioapic_route(9, 0x18055, 0);
+	check_ioapic_route(9, 0x18055, 0);
 	/* One move in the middle of this read. */
 	CHECK(inl(PORT_FIFO + 1) == 0xfeedbeef);
 	CHECK(*moves == 1);
-	ring3_enter((uintptr_t)user_loop,
+	check_ring3_enter((uintptr_t)user_loop,
 	    (uintptr_t)user_stack + sizeof(user_stack) - 8);
 	CHECK(bad == 0);
 	CHECK(rounds > 0);
 	/* Both timers still tick. */
-	ticks = trap_count[0x81];
-	pits = trap_count[0x20];
-	wait_for(0x81, ticks + 2);
-	wait_for(0x20, pits + 2);
+	ticks = check_count[0x81];
+	pits = check_count[0x20];
+	check_wait_for(0x81, ticks + 2);
+	check_wait_for(0x20, pits + 2);
 	CHECK(rdmsr(0xc0000102) == 0x123456789a);
 	CHECK(rdtsc() > tsc);
 	*reg32(IOAPIC) = 0x10 + 18;

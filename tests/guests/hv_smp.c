@@ -4,10 +4,10 @@
 #define TRAMPOLINE 0x8000u
 #define ROUNDS	   2000u
 
-extern const uint8_t ap_start[], ap_end[];
+extern const uint8_t second_start[], second_end[];
 extern uint8_t pml4[];
 extern uint64_t guest_gdt[];
-void ap_main(void);
+void second_main(void);
 
 static volatile uint32_t ap_here, ap_done, counter, go;
 static uint8_t ap_stack[8192] __attribute__((aligned(16)));
@@ -24,8 +24,8 @@ struct handover {
 
 __asm__("	.section .rodata\n"
 	"	.code16\n"
-	"	.globl	ap_start, ap_end\n"
-	"ap_start:\n"
+	"	.globl	second_start, second_end\n"
+	"second_start:\n"
 	"	cli\n"
 	"	mov	%cs, %ax\n"
 	"	mov	%ax, %ds\n"
@@ -42,7 +42,7 @@ __asm__("	.section .rodata\n"
 	"	mov	%cr0, %eax\n"
 	"	or	$0x80000001, %eax\n"
 	"	mov	%eax, %cr0\n"
-	"	ljmpl	$0x10, $0x8000 + (1f - ap_start)\n"
+	"	ljmpl	$0x10, $0x8000 + (1f - second_start)\n"
 	"	.code64\n"
 	"1:	mov	$0x18, %eax\n"
 	"	mov	%eax, %ds\n"
@@ -51,14 +51,14 @@ __asm__("	.section .rodata\n"
 	"	mov	0x8f08, %rsp\n"
 	"	mov	0x8f10, %rax\n"
 	"	call	*%rax\n"
-	"ap_end:\n"
+	"second_end:\n"
 	"	.text\n");
 
 static void
 on_ipi(struct trap_frame *f)
 {
 	(void)f;
-	lapic_eoi();
+	check_lapic_eoi();
 }
 
 static void
@@ -69,19 +69,19 @@ count_up(void)
 }
 
 void
-ap_main(void)
+second_main(void)
 {
-	idt_load();
-	lapic_init();
+	check_idt_load();
+	check_lapic_init();
 	ap_here = 1 + (*reg32(LAPIC + 0x20) >> 24);
 	while (!go)
 		__asm__ volatile("pause" ::: "memory");
 	count_up();
 	/* Answer an interrupt with an interrupt. */
-	wait_for(0xa1, 1);
+	check_wait_for(0xa1, 1);
 	*reg32(LAPIC + 0x310) = 0;
 	*reg32(LAPIC + 0x300) = 0x40a2;
-	wait_for(0xa3, 1);
+	check_wait_for(0xa3, 1);
 	ap_done = 1;
 	for (;;)
 		__asm__ volatile("cli; hlt");
@@ -94,12 +94,12 @@ ap_begin(void)
 	struct handover *h = (struct handover *)(uintptr_t)(TRAMPOLINE + 0xf00);
 	uint64_t cr3;
 
-	for (unsigned n = 0; n < (unsigned)(ap_end - ap_start); n++)
-		to[n] = ap_start[n];
+	for (unsigned n = 0; n < (unsigned)(second_end - second_start); n++)
+		to[n] = second_start[n];
 	__asm__ volatile("mov %%cr3, %0" : "=r"(cr3));
 	h->cr3 = (uint32_t)cr3;
 	h->stack = (uintptr_t)ap_stack + sizeof(ap_stack);
-	h->entry = (uintptr_t)ap_main;
+	h->entry = (uintptr_t)second_main;
 	h->gdt.limit = 8 * 8 - 1;
 	h->gdt.base = (uintptr_t)guest_gdt;
 	*reg32(LAPIC + 0x310) = 1u << 24;
@@ -114,9 +114,10 @@ void
 guest_main(const void *start_info)
 {
 	(void)start_info;
-	traps_init();
-	lapic_init();
-	trap_handler[0xa1] = trap_handler[0xa2] = trap_handler[0xa3] = on_ipi;
+	check_init();
+	check_lapic_init();
+	check_handler[0xa1] = check_handler[0xa2] = check_handler[0xa3] =
+	    on_ipi;
 	ap_begin();
 	while (!ap_here)
 		__asm__ volatile("pause" ::: "memory");
@@ -128,10 +129,10 @@ guest_main(const void *start_info)
 	CHECK(counter == 2 * ROUNDS);
 	*reg32(LAPIC + 0x310) = 1u << 24;
 	*reg32(LAPIC + 0x300) = 0x40a1;
-	wait_for(0xa2, 1);
+	check_wait_for(0xa2, 1);
 	*reg32(LAPIC + 0x300) = 0xc40a3; /* all but self */
 	while (!ap_done)
 		__asm__ volatile("pause" ::: "memory");
-	CHECK(trap_count[0xa3] == 1);
+	CHECK(check_count[0xa3] == 1);
 	check_end();
 }

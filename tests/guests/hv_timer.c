@@ -6,14 +6,14 @@
 static void
 on_pic(struct trap_frame *f)
 {
-	pic_eoi((unsigned)f->vector - 0x20);
+	check_pic_eoi((unsigned)f->vector - 0x20);
 }
 
 static void
 on_apic(struct trap_frame *f)
 {
 	(void)f;
-	lapic_eoi();
+	check_lapic_eoi();
 }
 
 static void
@@ -45,23 +45,23 @@ pit(void)
 {
 	uint64_t start, ticks = calibrate();
 
-	trap_handler[0x20] = on_pic;
-	pic_init(0xfffe);
+	check_handler[0x20] = on_pic;
+	check_pic_init(0xfffe);
 	pit_program(2, 11932); /* every 10 ms */
 	start = rdtsc();
-	wait_for(0x20, 1);
-	wait_for(0x20, 4);
+	check_wait_for(0x20, 1);
+	check_wait_for(0x20, 4);
 	/* 40 ms, or later, never earlier. */
 	CHECK(rdtsc() - start > ticks * 3 / 2);
 	pit_program(0, 1193);
-	wait_for(0x20, trap_count[0x20] + 1);
-	pic_init(0xffff);
-	trap_handler[0x44] = on_apic;
-	ioapic_route(2, 0x44, 0);
+	check_wait_for(0x20, check_count[0x20] + 1);
+	check_pic_init(0xffff);
+	check_handler[0x44] = on_apic;
+	check_ioapic_route(2, 0x44, 0);
 	pit_program(0, 1193);
-	wait_for(0x44, 1);
-	CHECK(trap_count[0x44] == 1);
-	ioapic_route(2, 0x10000, 0);
+	check_wait_for(0x44, 1);
+	CHECK(check_count[0x44] == 1);
+	check_ioapic_route(2, 0x10000, 0);
 }
 
 static void
@@ -70,52 +70,52 @@ lapic(void)
 	uint64_t ticks = calibrate(), start;
 	uint32_t count;
 
-	trap_handler[VECTOR] = on_apic;
+	check_handler[VECTOR] = on_apic;
 	*reg32(LAPIC + 0x3e0) = 0xb; /* by 1 */
 	*reg32(LAPIC + 0x320) = VECTOR;
 	*reg32(LAPIC + 0x380) = 2000000;
 	CHECK(*reg32(LAPIC + 0x390) <= 2000000);
-	wait_for(VECTOR, 1);
+	check_wait_for(VECTOR, 1);
 	CHECK(*reg32(LAPIC + 0x390) == 0);
 	*reg32(LAPIC + 0x320) = VECTOR | 0x20000;
 	*reg32(LAPIC + 0x380) = 3000000;
-	wait_for(VECTOR, 6);
+	check_wait_for(VECTOR, 6);
 	*reg32(LAPIC + 0x380) = 0;
-	count = trap_count[VECTOR];
+	count = check_count[VECTOR];
 	/* Deadlines, one to come and one gone by. */
 	*reg32(LAPIC + 0x320) = VECTOR | 0x40000;
 	start = rdtsc();
 	wrmsr(0x6e0, start + ticks / 4);
-	wait_for(VECTOR, count + 1);
+	check_wait_for(VECTOR, count + 1);
 	CHECK(rdtsc() >= start + ticks / 4);
 	CHECK(rdmsr(0x6e0) == 0);
 	wrmsr(0x6e0, start);
-	wait_for(VECTOR, count + 2);
+	check_wait_for(VECTOR, count + 2);
 	/* Cancelled. */
 	wrmsr(0x6e0, rdtsc() + ticks);
 	wrmsr(0x6e0, 0);
 	calibrate();
-	CHECK(trap_count[VECTOR] == count + 2);
+	CHECK(check_count[VECTOR] == count + 2);
 	*reg32(LAPIC + 0x320) = 0x10000;
 }
 
 static void
 x2apic(void)
 {
-	uint32_t count = trap_count[0x91];
+	uint32_t count = check_count[0x91];
 
-	trap_handler[0x91] = on_apic;
+	check_handler[0x91] = on_apic;
 	/* Self-IPI by the shorthand. */
 	*reg32(LAPIC + 0x300) = 0x44091;
-	wait_for(0x91, count + 1);
-	trap_handler[0x91] = NULL;
+	check_wait_for(0x91, count + 1);
+	check_handler[0x91] = NULL;
 	wrmsr(0x1b, rdmsr(0x1b) | 0x400);
 	CHECK(rdmsr(0x802) == 0);
 	wrmsr(0x83f, 0x91);
-	wait_for(0x91, count + 2);
+	check_wait_for(0x91, count + 2);
 	wrmsr(0x80b, 0);
 	wrmsr(0x830, 0x44091);
-	wait_for(0x91, count + 3);
+	check_wait_for(0x91, count + 3);
 	wrmsr(0x80b, 0);
 }
 
@@ -123,8 +123,8 @@ void
 guest_main(const void *start_info)
 {
 	(void)start_info;
-	traps_init();
-	lapic_init();
+	check_init();
+	check_lapic_init();
 	pit();
 	lapic();
 	x2apic();

@@ -3,13 +3,13 @@
 
 #define IO_MAP_BYTES 8192
 
-volatile uint32_t trap_count[256];
-trap_fn *trap_handler[256];
+volatile uint32_t check_count[256];
+trap_fn *check_handler[256];
 
-extern const uint8_t trap_stubs[];
+extern const uint8_t check_stubs[];
 extern uint64_t guest_gdt[];
 extern uint8_t stack_top[];
-void guest_trap(struct trap_frame *f);
+void check_trap(struct trap_frame *f);
 
 static struct {
 	uint16_t low, selector;
@@ -37,11 +37,11 @@ check_end(void)
 }
 
 void
-guest_trap(struct trap_frame *f)
+check_trap(struct trap_frame *f)
 {
-	__atomic_fetch_add(&trap_count[f->vector], 1, __ATOMIC_SEQ_CST);
-	if (trap_handler[f->vector]) {
-		trap_handler[f->vector](f);
+	__atomic_fetch_add(&check_count[f->vector], 1, __ATOMIC_SEQ_CST);
+	if (check_handler[f->vector]) {
+		check_handler[f->vector](f);
 	} else if (f->vector < 32) {
 		outl(PORT_FAIL, 0x10000 + (uint32_t)f->vector);
 		outl(PORT_FAIL, (uint32_t)f->rip);
@@ -50,7 +50,7 @@ guest_trap(struct trap_frame *f)
 }
 
 void
-idt_load(void)
+check_idt_load(void)
 {
 	const struct {
 		uint16_t limit;
@@ -61,12 +61,12 @@ idt_load(void)
 }
 
 void
-traps_init(void)
+check_init(void)
 {
 	uint64_t base = (uintptr_t)&tss;
 
 	for (unsigned v = 0; v < 256; v++) {
-		uint64_t at = (uintptr_t)trap_stubs;
+		uint64_t at = (uintptr_t)check_stubs;
 
 		/* Stubs are 16 bytes apart: at most 2 + 5 + 5 bytes long. */
 		at += v * 16;
@@ -76,7 +76,7 @@ traps_init(void)
 		idt[v].selector = 0x10;
 		idt[v].attr = v == 3 || v == 4 ? 0xee : 0x8e;
 	}
-	idt_load();
+	check_idt_load();
 	tss.rsp[0] = (uintptr_t)trap_stack + sizeof(trap_stack);
 	tss.io_map = offsetof(__typeof__(tss), map);
 	tss.map[IO_MAP_BYTES] = 0xff;
@@ -87,15 +87,15 @@ traps_init(void)
 }
 
 void
-wait_for(unsigned vector, uint32_t n)
+check_wait_for(unsigned vector, uint32_t n)
 {
 	__asm__ volatile("cli");
-	while (trap_count[vector] < n)
+	while (check_count[vector] < n)
 		__asm__ volatile("sti; hlt; cli" ::: "memory");
 }
 
 void
-pic_init(uint16_t mask)
+check_pic_init(uint16_t mask)
 {
 	outb(0x20, 0x11);
 	outb(0x21, 0x20);
@@ -110,7 +110,7 @@ pic_init(uint16_t mask)
 }
 
 void
-pic_eoi(unsigned irq)
+check_pic_eoi(unsigned irq)
 {
 	if (irq >= 8)
 		outb(0xa0, 0x20);
@@ -118,7 +118,7 @@ pic_eoi(unsigned irq)
 }
 
 void
-lapic_init(void)
+check_lapic_init(void)
 {
 	*reg32(LAPIC + 0xf0) = 0x1ff;
 	*reg32(LAPIC + 0x80) = 0;
@@ -126,13 +126,13 @@ lapic_init(void)
 }
 
 void
-lapic_eoi(void)
+check_lapic_eoi(void)
 {
 	*reg32(LAPIC + 0xb0) = 0;
 }
 
 void
-ioapic_route(unsigned pin, uint32_t low, uint32_t apic)
+check_ioapic_route(unsigned pin, uint32_t low, uint32_t apic)
 {
 	*reg32(IOAPIC) = 0x11 + 2 * pin;
 	*reg32(IOAPIC + 0x10) = apic << 24;

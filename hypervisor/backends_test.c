@@ -543,8 +543,8 @@ program_load(struct world *w, uint64_t *entry)
 	if (n < 0)
 		return false;
 	self[n] = '\0';
-	/* o/MODE/tests/guests_test: the programs are in o/MODE/guests. */
-	slash = strstr(self, "/tests/guests_test");
+	/* o/MODE/hypervisor/backends_test: programs are in o/MODE/guests. */
+	slash = strstr(self, "/hypervisor/backends_test");
 	if (!slash)
 		return false;
 	snprintf(path, sizeof(path), "%.*s/guests/%s.elf", (int)(slash - self),
@@ -723,5 +723,5 @@ main(void)
 	};
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	return named_tests_run("guests", tests, ARRAY_LEN(tests));
+	return named_tests_run("backends", tests, ARRAY_LEN(tests));
 }
