@@ -60,7 +60,7 @@ pit(void)
 	check_ioapic_route(2, 0x44, 0);
 	pit_program(0, 1193);
 	check_wait_for(0x44, 1);
-	CHECK(check_count[0x44] == 1);
+	CHECK(check_count[0x44] >= 1);
 	check_ioapic_route(2, 0x10000, 0);
 }
 
