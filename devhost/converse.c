@@ -290,8 +290,12 @@ host_flush(struct host *h)
 
 	/* Not sent for a full channel: the next turn of the loop tries again. */
 	if (send_event &&
-	    channel_send(&h->channel, BODY(PLATFORM), &event, NULL, 0, 0) == 0)
+	    channel_send(&h->channel, BODY(PLATFORM), &event, NULL, 0, 0) ==
+		0) {
+		pthread_mutex_lock(&h->lock);
 		dev->platform_sent = event.cookie;
+		pthread_mutex_unlock(&h->lock);
+	}
 	if (text[0]) {
 		line.level = 1;
 		line.text = text;

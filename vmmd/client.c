@@ -96,48 +96,9 @@ static char in_line[] = "inline";
 
 struct info_arrays {
 	Bulkhead__DeviceInfo info[VM_DEVICES_MAX], *infos[VM_DEVICES_MAX];
-	struct {
-		Bulkhead__Placement placement;
-		Bulkhead__Region region[MANIFEST_REGIONS],
-		    *regions[MANIFEST_REGIONS];
-		Bulkhead__Irq irq[MANIFEST_IRQS], *irqs[MANIFEST_IRQS];
-	} res[VM_DEVICES_MAX];
+	struct placement_message resources[VM_DEVICES_MAX];
 	char state[VM_DEVICES_MAX][16];
 };
-
-static void
-describe_resources(struct info_arrays *a, unsigned i, struct device *d)
-{
-	struct placement *p;
-
-	bulkhead__placement__init(&a->res[i].placement);
-	if (d->chosen < 0)
-		return;
-	p = &d->manifest.placements[d->chosen];
-	for (unsigned j = 0; j < p->nregions; j++) {
-		Bulkhead__Region *r = &a->res[i].region[j];
-
-		bulkhead__region__init(r);
-		r->name = p->regions[j].name;
-		r->space = p->regions[j].space == HV_PIO
-		    ? BULKHEAD__SPACE__PIO
-		    : BULKHEAD__SPACE__MMIO;
-		r->start = p->regions[j].base;
-		r->size = p->regions[j].size;
-		r->posted = p->regions[j].posted;
-		a->res[i].regions[j] = r;
-	}
-	for (unsigned j = 0; j < p->nirqs; j++) {
-		bulkhead__irq__init(&a->res[i].irq[j]);
-		a->res[i].irq[j].gsi = p->irqs[j].gsi;
-		a->res[i].irq[j].level = p->irqs[j].level;
-		a->res[i].irqs[j] = &a->res[i].irq[j];
-	}
-	a->res[i].placement.regions = a->res[i].regions;
-	a->res[i].placement.n_regions = p->nregions;
-	a->res[i].placement.irqs = a->res[i].irqs;
-	a->res[i].placement.n_irqs = p->nirqs;
-}
 
 static void
 describe_device(struct info_arrays *a, unsigned i, struct device *d)
@@ -162,8 +123,8 @@ describe_device(struct info_arrays *a, unsigned i, struct device *d)
 		info->writes = atomic_load(&d->store.counters->writes);
 		info->recoveries = atomic_load(&d->store.counters->recoveries);
 	}
-	describe_resources(a, i, d);
-	info->resources = &a->res[i].placement;
+	device_fill_placement(&a->resources[i], d);
+	info->resources = &a->resources[i].placement;
 }
 
 static void

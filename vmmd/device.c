@@ -14,6 +14,7 @@
 #define DEVHOST_UID	   65534 /* nobody; when we are root */
 #define LOGS_PER_SECOND	   20u
 #define LOADER_DEADLINE_NS 30000000000u
+#define HANG_UP_NS	   50000000u /* from closing to dying */
 
 static void device_died(struct device *d, const char *how);
 
@@ -237,8 +238,11 @@ on_message(evutil_socket_t fd, short what, void *arg)
 		event_del(d->on_message);
 		if (d->is_inline)
 			device_died(d, "its thread ended");
-		else if (d->state != DEVICE_DONE && !d->finishing)
-			device_kill(d, "it closed its channel");
+		else if (d->state != DEVICE_DONE && !d->finishing) {
+			/* Most likely it is about to be seen dead. */
+			d->hung_up = true;
+			set_timer(d, HANG_UP_NS);
+		}
 	}
 	vm_advance(d->vm);
 }
@@ -387,6 +391,8 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 		return;
 	if (d->state == DEVICE_RESTARTING)
 		device_start(d);
+	else if (d->hung_up)
+		device_kill(d, "it closed its channel");
 	else
 		device_kill(d,
 		    d->loader ? "it did not load the image in time"
@@ -426,6 +432,7 @@ device_start(struct device *d)
 	d->starts++;
 	d->state = DEVICE_STARTING;
 	d->failure[0] = '\0';
+	d->hung_up = false;
 	if (d->on_timer == NULL)
 		d->on_timer = evtimer_new(d->vm->base, on_timer, d);
 	if (d->on_timer == NULL ||

@@ -169,7 +169,7 @@ port_recover(struct port *p, const struct store *store)
 		    atomic_load_explicit(&p->lane[v].pos, memory_order_acquire);
 
 		/* The vCPU may be between putting a request and counting it. */
-		if (pos + 1 - next > RING_SLOTS + 1)
+		if (next > pos + 1 || pos + 1 - next > RING_SLOTS + 1)
 			return -EPROTO;
 		ring_answer(&p->set->ring[v], next, committed[v].answer);
 	}

@@ -127,15 +127,8 @@ device_build(struct device *d)
 	return r;
 }
 
-/* A placement as a message; the arrays are the caller's. */
-struct placement_message {
-	Bulkhead__Placement placement;
-	Bulkhead__Region region[MANIFEST_REGIONS], *regions[MANIFEST_REGIONS];
-	Bulkhead__Irq irq[MANIFEST_IRQS], *irqs[MANIFEST_IRQS];
-};
-
-static void
-fill_placement(struct placement_message *m, struct device *d)
+void
+device_fill_placement(struct placement_message *m, struct device *d)
 {
 	struct placement *p;
 
@@ -202,7 +195,7 @@ send_configure(struct device *d)
 	unsigned n = collect_fds(d, fds);
 
 	bulkhead__configure__init(&c);
-	fill_placement(&placement, d);
+	device_fill_placement(&placement, d);
 	c.name = d->name;
 	c.vcpus = d->vm->nvcpus;
 	c.placement = &placement.placement;
@@ -231,7 +224,7 @@ send_load(struct device *loader)
 		return -ENOMEM;
 	for (unsigned i = 0; i < vm->ndevices; i++) {
 		bulkhead__placed_device__init(&placed[i]);
-		fill_placement(&placements[i], &vm->device[i]);
+		device_fill_placement(&placements[i], &vm->device[i]);
 		placed[i].type = vm->device[i].type;
 		placed[i].name = vm->device[i].name;
 		placed[i].placement = &placements[i].placement;

@@ -70,7 +70,7 @@ struct device {
 	uint64_t ping_ns; /* when the unanswered ping went; 0: none */
 	uint64_t log_window_ns;
 	unsigned logs; /* in the window */
-	bool ordered, finishing, reshaped;
+	bool ordered, finishing, reshaped, hung_up;
 	char kill_reason[96]; /* why the broker killed it; "" */
 	char failure[VM_TEXT]; /* its last words */
 	char last_death[160];
@@ -94,6 +94,14 @@ struct device {
 void device_init(struct device *d, struct vm *vm);
 /* Start its host.  A failure ends in the same place as an early death. */
 void device_start(struct device *d);
+/* A placement as a message. */
+struct placement_message {
+	Bulkhead__Placement placement;
+	Bulkhead__Region region[MANIFEST_REGIONS], *regions[MANIFEST_REGIONS];
+	Bulkhead__Irq irq[MANIFEST_IRQS], *irqs[MANIFEST_IRQS];
+};
+/* The chosen placement of d; it points into *m and into d. */
+void device_fill_placement(struct placement_message *m, struct device *d);
 /* After the layout: make what outlives it, and bind it.  0 or -errno. */
 int device_build(struct device *d);
 /* Send configure or load. */
@@ -162,7 +170,7 @@ enum vm_stage {
 struct vm {
 	struct event_base *base;
 	struct event *on_listen, *on_notify, *on_tick, *on_signal[3];
-	TAILQ_HEAD(, client) clients;
+	TAILQ_HEAD(client_list, client) clients;
 	unsigned nclients;
 	bool layout_only, detach;
 	enum vm_stage stage;

@@ -84,7 +84,7 @@ struct block_cache {
 	struct code_page **pages;
 	uint8_t *arena;
 	size_t arena_used;
-	bool full; /* drop everything at the next look-up */
+	struct tlb_entry no_tlb[TLB_SIZE]; /* where every access shall miss */
 };
 
 static inline struct jump_entry *
@@ -98,6 +98,8 @@ block_jump_entry(struct block_cache *b, uint64_t rip)
 struct block *block_find(struct cpu *c, bool single);
 /* Mappings changed: empty the jump cache. */
 void block_jump_flush(struct cpu *c);
+/* The mode or the privilege changed: c->blocks->jump_key. */
+void block_jump_key(struct cpu *c);
 /* An executable mapping of the frame at gpa is new: drop what devices have
  * overwritten meanwhile. */
 void block_verify_page(struct cpu *c, hv_gpa gpa);

@@ -67,6 +67,7 @@ struct insn {
 	uint8_t fast; /* memory operand: 64-bit addressing, where cpu_lin_fast()
 			 gives the linear address (disp of a rip-relative one
 			 counts from the block's start) */
+	uint8_t breg, brm; /* byte registers reg and rm: offset in reg[] */
 };
 /* Indices, like those of reg[], into the words at the head of struct cpu. */
 #define RIP_REG 16
@@ -107,6 +108,7 @@ enum opcode_form {
 	F_FARPTR = 4096, /* ptr16:16/32 */
 	F_NO64 = 8192, /* #UD in 64-bit mode */
 	F_NODISP = 16384,
+	F_FORCE64 = 32768, /* always 64 bits in long mode: near branches */
 };
 
 /*
@@ -224,11 +226,10 @@ struct lazy_flags {
 #define TLB_SIZE (1u << TLB_BITS)
 struct tlb_entry {
 	uint64_t read_tag, write_tag,
-	    exec_tag; /* page address, or TLB_INVALID */
+	    exec_tag; /* page address */
 	uintptr_t host; /* host address - linear page address */
 	hv_gpa gpa;
 };
-#define TLB_INVALID UINT64_MAX
 
 /* What wants the vCPU's attention; bits of cpu.attention, set by any thread. */
 enum attention {
@@ -286,6 +287,7 @@ struct cpu {
 		uint8_t vector;
 		uint32_t error;
 	} raised;
+	struct insn *link; /* row whose imm wants the next block's address */
 	bool over; /* END() has been: for dispatch without tail calls */
 	uint64_t insns; /* instructions done, roughly */
 

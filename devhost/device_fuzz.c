@@ -1,0 +1,112 @@
+/*
+ * Every device type under a hostile guest: accesses, input, timers, button and
+ * deaths in any order.
+ *
+ * First byte: the type.  Then steps of a kind byte and its operands.
+ */
+#include "devhost/harness.h"
+
+#define TYPES_MAX 64u
+#define STEPS_MAX 512u
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+struct input {
+	const uint8_t *at;
+	size_t left;
+};
+
+static uint64_t
+take(struct input *in, size_t n)
+{
+	uint64_t value = 0;
+
+	while (n-- > 0 && in->left > 0) {
+		value = value << 8 | *in->at++;
+		in->left--;
+	}
+	return value;
+}
+
+/* Power-on memory, made once per type: memfds are dear. */
+static struct harness *
+fresh(unsigned index)
+{
+	static struct harness made[TYPES_MAX];
+	const struct device_type *t = __start_devtypes[index];
+	const struct store_shape shape = { 1, t->state_size, t->log_size,
+		t->state_version };
+	struct harness *h = &made[index];
+
+	if (h->nfds == 0)
+		harness_make(h, t, 1);
+	memset(h->store, 0, store_size(&shape));
+	BUG_ON(store_format(h->store, store_size(&shape), &shape) != 0);
+	if (h->out)
+		memset(h->out, 0, sizeof(*h->out));
+	if (h->in)
+		memset(h->in, 0, sizeof(*h->in));
+	h->now_ns = 1000000000;
+	BUG_ON(harness_start(h, t) != 0);
+	return h;
+}
+
+static void
+step(struct harness *h, struct input *in)
+{
+	unsigned kind = (unsigned)take(in, 1);
+	unsigned region = (kind >> 3) % h->config.placement.nregions;
+	uint64_t span = h->config.placement.regions[region].size;
+	unsigned width = 1u << (kind >> 6 & 3);
+	uint64_t addr;
+
+	switch (kind & 7) {
+	case 0:
+		h->now_ns += take(in, 4) << (kind >> 3);
+		break;
+	case 1:
+		if (h->in)
+			harness_type(h, "fuzz");
+		break;
+	case 2:
+		harness_restart(h);
+		break;
+	case 3:
+		engine_power_button(&h->dev);
+		engine_timer(&h->dev);
+		break;
+	case 4:
+		if (!h->out)
+			break;
+		/* A reader that leaves so much room. */
+		h->out->attached = kind >> 3 & 1;
+		h->out->tail = stream_head(h->out) - STREAM_BYTES + take(in, 1);
+		engine_stream(&h->dev, 0);
+		break;
+	case 5:
+		addr = take(in, 1) % span;
+		harness_access(h, RING_READ, region, addr, width, 0);
+		break;
+	default:
+		addr = take(in, 1) % span;
+		harness_access(
+		    h, RING_WRITE, region, addr, width, take(in, width));
+		break;
+	}
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct input in = { data, size };
+	unsigned types = (unsigned)(__stop_devtypes - __start_devtypes);
+	struct harness *h;
+
+	BUG_ON(types == 0 || types > TYPES_MAX);
+	h = fresh((unsigned)take(&in, 1) % types);
+	for (unsigned n = 0; in.left > 0 && n < STEPS_MAX; n++)
+		step(h, &in);
+	BUG_ON(h->dev.error != 0);
+	harness_stop(h);
+	return 0;
+}

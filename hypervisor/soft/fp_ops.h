@@ -1,0 +1,318 @@
+/*
+ * What the floating-point and SIMD handlers (fp_*.c) share: the checks before
+ * an instruction, operands, and the lists from which handlers are made.
+ *
+ * The host is an x86-64 processor too, so an operation is done by the very
+ * instruction it emulates, on the host's registers; only the operands, the
+ * control bits and the exceptions are the guest's.
+ */
+#ifndef SOFT_FP_OPS_H
+#define SOFT_FP_OPS_H
+
+#include <emmintrin.h>
+#include <string.h>
+
+#include "hypervisor/soft/cpu.h"
+
+#define FP_UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+/* MXCSR: the mask that FXSAVE reports; everything else is reserved. */
+#define MXCSR_MASK	  0xffffu
+#define MXCSR_DEFAULT	  0x1f80u
+#define MXCSR_FLAGS	  0x003fu
+#define MXCSR_MASKS_SHIFT 7
+#define MXCSR_UM	  0x0800u
+#define MXCSR_FTZ	  0x8000u
+/* Rounding, flush to zero, denormals are zero. */
+#define MXCSR_CONTROL 0xe040u
+
+#define FX_IE	      0x01u
+#define FX_DE	      0x02u
+#define FX_ZE	      0x04u
+#define FX_UE	      0x10u
+#define FX_PE	      0x20u
+/* Found before anything is computed: they hide those found after. */
+#define FX_BEFORE (FX_IE | FX_DE | FX_ZE)
+
+/* x87 status word. */
+#define X87_SF	      0x40u
+#define X87_ES	      0x80u
+#define X87_C1	      0x200u
+#define X87_B	      0x8000u
+#define X87_TOP_SHIFT 11
+#define X87_TOP	      (7u << X87_TOP_SHIFT)
+#define X87_CW_INIT   0x37fu
+
+/* ---- checks ---- */
+/* Why the instruction may not run: #UD, #NM or #MF. */
+NORETURN void fp_refuse_sse(struct cpu *c, const struct insn *i);
+void fp_refuse_mmx(struct cpu *c, const struct insn *i);
+
+static inline void
+fp_enter_sse(struct cpu *c, const struct insn *i)
+{
+	if (FP_UNLIKELY((c->cr0 & (CR0_EM | CR0_TS)) || !(c->cr4 & CR4_OSFXSR)))
+		fp_refuse_sse(c, i);
+}
+
+static inline void
+fp_enter_mmx(struct cpu *c, const struct insn *i)
+{
+	if (FP_UNLIKELY((c->cr0 & (CR0_EM | CR0_TS)) || (c->x87.sw & X87_ES)))
+		fp_refuse_mmx(c, i);
+}
+
+/* ---- registers ---- */
+static inline __m128i
+xmm_get(const struct cpu *c, unsigned n)
+{
+	return _mm_loadu_si128((const __m128i_u *)&c->v[n]);
+}
+
+static inline void
+xmm_set(struct cpu *c, unsigned n, __m128i v)
+{
+	_mm_storeu_si128((__m128i_u *)&c->v[n], v);
+}
+
+static inline uint64_t
+low64(__m128i v)
+{
+	return (uint64_t)_mm_cvtsi128_si64(v);
+}
+
+static inline __m128i
+from64(uint64_t v)
+{
+	return _mm_cvtsi64_si128((int64_t)v);
+}
+
+/* MMX register n: the mantissa of physical x87 register n & 7. */
+static inline uint64_t
+mm_get(const struct cpu *c, unsigned n)
+{
+	uint64_t v;
+
+	memcpy(&v, &c->x87.st[n & 7], sizeof(v));
+	return v;
+}
+
+/* After the last thing that can fault: what every MMX instruction does to the
+ * x87's stack. */
+static inline void
+mmx_mode(struct cpu *c)
+{
+	c->x87.sw &= (uint16_t)~X87_TOP;
+	c->x87.empty = 0;
+}
+
+static inline void
+mm_set(struct cpu *c, unsigned n, uint64_t v)
+{
+	static const uint16_t ones = 0xffff;
+	char *p = (char *)&c->x87.st[n & 7];
+
+	memcpy(p, &v, sizeof(v));
+	memcpy(p + sizeof(v), &ones, sizeof(ones));
+	mmx_mode(c);
+}
+
+/* ---- memory operands (fp_sse.c): zero-extended to 128 bits ---- */
+__m128i fp_load_a16(struct cpu *c, const struct insn *i); /* #GP: unaligned */
+__m128i fp_load_16(struct cpu *c, const struct insn *i);
+__m128i fp_load_8(struct cpu *c, const struct insn *i);
+__m128i fp_load_4(struct cpu *c, const struct insn *i);
+void fp_store_a16(struct cpu *c, const struct insn *i, __m128i v);
+void fp_store_16(struct cpu *c, const struct insn *i, __m128i v);
+void fp_store_8(struct cpu *c, const struct insn *i, uint64_t v);
+void fp_store_4(struct cpu *c, const struct insn *i, uint32_t v);
+
+/* The source operand: xmm register or memory, read by load. */
+#define XMM_SRC(c, i, load) \
+	((i)->flags & INSN_MEM ? load(c, i) : xmm_get(c, (i)->rm))
+#define MM_SRC(c, i) \
+	((i)->flags & INSN_MEM ? low64(fp_load_8(c, i)) : mm_get(c, (i)->rm))
+
+/* ---- arithmetic under the guest's MXCSR ---- */
+typedef __m128i fp_calc(__m128i a, __m128i b);
+/* What a result is made of: for underflow that is exact but not masked. */
+enum fp_kind { FP_OTHER, FP_PS, FP_PD, FP_SS, FP_SD };
+
+/* calc under any MXCSR; raises #XM, with nothing written but the flags. */
+__m128i fp_eval_slow(struct cpu *c, const struct insn *i, fp_calc *calc,
+    __m128i a, __m128i b, enum fp_kind kind);
+
+/*
+ * The common case is the host's own MXCSR (nearest, all masked), and flags
+ * which stand in the guest's already: then nothing has to be loaded or merged.
+ */
+static inline __attribute__((always_inline)) __m128i
+fp_eval(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
+    __m128i b, enum fp_kind kind)
+{
+	if (__builtin_expect((c->mxcsr & ~MXCSR_FLAGS) == MXCSR_DEFAULT, 1)) {
+		__m128i r = calc(a, b);
+
+		if (__builtin_expect(
+			!(_mm_getcsr() & ~c->mxcsr & MXCSR_FLAGS), 1))
+			return r;
+	}
+	return fp_eval_slow(c, i, calc, a, b, kind);
+}
+
+/* ---- the lists ---- */
+/* Lane by lane, of 64 and of 128 bits: op_X and op_mmx_X. */
+#define FP_INT_LANES(X)                                                     \
+	X(paddb)                                                            \
+	X(paddw) X(paddd) X(paddq) X(psubb) X(psubw) X(psubd) X(psubq)      \
+	    X(paddsb) X(paddsw) X(paddusb) X(paddusw) X(psubsb) X(psubsw)   \
+		X(psubusb) X(psubusw) X(pmullw) X(pmulhw) X(pmulhuw)        \
+		    X(pmuludq) X(pmaddwd) X(psadbw) X(pavgb) X(pavgw)       \
+			X(pminub) X(pminsw) X(pmaxub) X(pmaxsw) X(pand)     \
+			    X(pandn) X(por) X(pxor) X(pcmpeqb) X(pcmpeqw)   \
+				X(pcmpeqd) X(pcmpgtb) X(pcmpgtw) X(pcmpgtd) \
+				    X(psrlw) X(psrld) X(psrlq) X(psraw)     \
+					X(psrad) X(psllw) X(pslld) X(psllq)
+/* Of 128 bits as above; of 64 bits they meet different bytes. */
+#define FP_INT_UNPACK_LOW(X) X(punpcklbw) X(punpcklwd) X(punpckldq)
+#define FP_INT_UNPACK_HIGH(X)   \
+	X(punpckhbw, punpcklbw) \
+	X(punpckhwd, punpcklwd) \
+	X(punpckhdq, punpckldq)
+#define FP_INT_PACK(X) X(packsswb) X(packssdw) X(packuswb)
+/* Of 128 bits alone; any bits will do, so no exceptions. */
+#define FP_XMM_LANES(X)                                               \
+	X(punpcklqdq)                                                 \
+	X(punpckhqdq) X(andps) X(andnps) X(orps) X(xorps) X(unpcklps) \
+	    X(unpckhps) X(unpcklpd) X(unpckhpd) X(rcpps) X(rsqrtps)
+/* Two operands, or one: dest = f(dest, src), with exceptions. */
+#define FP_ARITH(X)                                                            \
+	X(addps, fp_load_a16, FP_PS)                                           \
+	X(addpd, fp_load_a16, FP_PD) X(addss, fp_load_4, FP_SS) X(             \
+	    addsd, fp_load_8, FP_SD) X(mulps, fp_load_a16, FP_PS) X(mulpd,     \
+	    fp_load_a16, FP_PD) X(mulss, fp_load_4, FP_SS) X(mulsd, fp_load_8, \
+	    FP_SD) X(subps, fp_load_a16, FP_PS) X(subpd, fp_load_a16,          \
+	    FP_PD) X(subss, fp_load_4, FP_SS) X(subsd, fp_load_8, FP_SD)       \
+	    X(divps, fp_load_a16, FP_PS) X(divpd, fp_load_a16, FP_PD) X(       \
+		divss, fp_load_4, FP_SS) X(divsd, fp_load_8, FP_SD) X(minps,   \
+		fp_load_a16,                                                   \
+		FP_OTHER) X(minpd, fp_load_a16, FP_OTHER) X(minss, fp_load_4,  \
+		FP_OTHER) X(minsd, fp_load_8, FP_OTHER) X(maxps, fp_load_a16,  \
+		FP_OTHER) X(maxpd, fp_load_a16, FP_OTHER) X(maxss, fp_load_4,  \
+		FP_OTHER) X(maxsd, fp_load_8, FP_OTHER) X(sqrtps, fp_load_a16, \
+		FP_OTHER) X(sqrtpd, fp_load_a16, FP_OTHER)                     \
+		X(sqrtss, fp_load_4, FP_OTHER) X(sqrtsd, fp_load_8, FP_OTHER)  \
+		    X(cvtps2pd, fp_load_8, FP_OTHER) X(cvtpd2ps, fp_load_a16,  \
+			FP_PS) X(cvtss2sd, fp_load_4, FP_OTHER) X(cvtsd2ss,    \
+			fp_load_8, FP_SS) X(cvtdq2ps, fp_load_a16, FP_OTHER)   \
+			X(cvtps2dq, fp_load_a16, FP_OTHER)                     \
+			    X(cvttps2dq, fp_load_a16, FP_OTHER)                \
+				X(cvttpd2dq, fp_load_a16, FP_OTHER)            \
+				    X(cvtpd2dq, fp_load_a16, FP_OTHER)         \
+					X(cvtdq2pd, fp_load_8, FP_OTHER)
+#define FP_COMPARE(X)         \
+	X(cmpps, fp_load_a16) \
+	X(cmppd, fp_load_a16) X(cmpss, fp_load_4) X(cmpsd, fp_load_8)
+#define FP_COMIS(X)           \
+	X(ucomiss, fp_load_4) \
+	X(ucomisd, fp_load_8) X(comiss, fp_load_4) X(comisd, fp_load_8)
+/* Scalar to a general register. */
+#define FP_TO_GPR(X)           \
+	X(cvtss2si, fp_load_4) \
+	X(cvttss2si, fp_load_4) X(cvtsd2si, fp_load_8) X(cvttsd2si, fp_load_8)
+#define FP_FROM_GPR(X) X(cvtsi2ss, FP_OTHER) X(cvtsi2sd, FP_OTHER)
+
+#define FP_DECLARE_BOTH(name) \
+	OP(op_##name);        \
+	OP(op_mmx_##name);
+#define FP_DECLARE_BOTH2(name, low) FP_DECLARE_BOTH(name)
+#define FP_DECLARE(name)	    OP(op_##name);
+#define FP_DECLARE2(name, a)	    OP(op_##name);
+#define FP_DECLARE3(name, a, b)	    OP(op_##name);
+FP_INT_LANES(FP_DECLARE_BOTH)
+FP_INT_UNPACK_LOW(FP_DECLARE_BOTH)
+FP_INT_UNPACK_HIGH(FP_DECLARE_BOTH2)
+FP_INT_PACK(FP_DECLARE_BOTH)
+FP_XMM_LANES(FP_DECLARE)
+FP_ARITH(FP_DECLARE3)
+FP_COMPARE(FP_DECLARE2)
+FP_COMIS(FP_DECLARE2)
+FP_TO_GPR(FP_DECLARE2)
+FP_FROM_GPR(FP_DECLARE2)
+
+/* ---- fp_sse.c: moves and the odd ones ---- */
+OP(op_movups_load);
+OP(op_movups_store);
+OP(op_movaps_load);
+OP(op_movaps_store);
+OP(op_movss_load);
+OP(op_movss_store);
+OP(op_movsd_load);
+OP(op_movsd_store);
+OP(op_movlps_load); /* or movhlps */
+OP(op_movhps_load); /* or movlhps */
+OP(op_movlps_store);
+OP(op_movhps_store);
+OP(op_movmskps);
+OP(op_movmskpd);
+OP(op_rcpss);
+OP(op_rsqrtss);
+OP(op_shufps);
+OP(op_shufpd);
+OP(op_cvtpi2ps);
+OP(op_cvtpi2pd);
+OP(op_cvtps2pi);
+OP(op_cvttps2pi);
+OP(op_cvtpd2pi);
+OP(op_cvttpd2pi);
+
+/* ---- fp_sse_int.c ---- */
+OP(op_movd_load);
+OP(op_movd_store);
+OP(op_movq_load);
+OP(op_movq_store);
+OP(op_pshufd);
+OP(op_pshuflw);
+OP(op_pshufhw);
+OP(op_pinsrw);
+OP(op_pextrw);
+OP(op_pmovmskb);
+OP(op_maskmovdqu);
+OP(op_movnti);
+OP(op_group12);
+OP(op_group13);
+OP(op_group14);
+OP(op_movq2dq);
+OP(op_movdq2q);
+
+/* ---- fp_mmx.c ---- */
+OP(op_mmx_movd_load);
+OP(op_mmx_movd_store);
+OP(op_mmx_movq_load);
+OP(op_mmx_movq_store);
+OP(op_mmx_pshufw);
+OP(op_mmx_pinsrw);
+OP(op_mmx_pextrw);
+OP(op_mmx_pmovmskb);
+OP(op_maskmovq);
+OP(op_mmx_group12);
+OP(op_mmx_group13);
+OP(op_mmx_group14);
+OP(op_emms);
+
+/* ---- fp_state.c ---- */
+OP(op_group15); /* 0F AE without a prefix */
+
+/* The legacy area of XSAVE, 512 bytes: what FXSAVE64 writes, all XMM. */
+void fp_image_get(const struct cpu *c, uint8_t *image);
+/* The opposite; reserved bits of MXCSR must be 0. */
+void fp_image_set(struct cpu *c, const uint8_t *image);
+
+/* ---- fp_x87.c ---- */
+OP(op_fwait); /* 9B: of the core's table */
+/* As FNINIT does. */
+void x87_init(struct cpu *c);
+/* Recompute ES and B from flags and masks. */
+void x87_summarize(struct x87 *f);
+
+#endif

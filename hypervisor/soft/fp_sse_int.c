@@ -1,0 +1,316 @@
+/* SSE2 on integers, and the integer moves between the register files. */
+#include "hypervisor/soft/fp_ops.h"
+
+#define DEFINE_INT(name)                                     \
+	OP(op_##name)                                        \
+	{                                                    \
+		__m128i a, b;                                \
+                                                             \
+		fp_enter_sse(c, i);                          \
+		b = XMM_SRC(c, i, fp_load_a16);              \
+		a = xmm_get(c, i->reg);                      \
+		__asm__(#name " %1, %0" : "+x"(a) : "x"(b)); \
+		xmm_set(c, i->reg, a);                       \
+		NEXT(c, i);                                  \
+	}
+#define DEFINE_INT2(name, low) DEFINE_INT(name)
+FP_INT_LANES(DEFINE_INT)
+FP_INT_UNPACK_LOW(DEFINE_INT)
+FP_INT_UNPACK_HIGH(DEFINE_INT2)
+FP_INT_PACK(DEFINE_INT)
+
+OP(op_movd_load)
+{
+	uint64_t v;
+
+	fp_enter_sse(c, i);
+	if (!(i->flags & INSN_MEM))
+		v = i->flags & INSN_REXW ? c->reg[i->rm]
+					 : (uint32_t)c->reg[i->rm];
+	else
+		v = low64(
+		    i->flags & INSN_REXW ? fp_load_8(c, i) : fp_load_4(c, i));
+	xmm_set(c, i->reg, from64(v));
+	NEXT(c, i);
+}
+
+OP(op_movd_store)
+{
+	uint64_t v;
+
+	fp_enter_sse(c, i);
+	v = c->v[i->reg].q[0];
+	if (!(i->flags & INSN_MEM))
+		c->reg[i->rm] = i->flags & INSN_REXW ? v : (uint32_t)v;
+	else if (i->flags & INSN_REXW)
+		fp_store_8(c, i, v);
+	else
+		fp_store_4(c, i, (uint32_t)v);
+	NEXT(c, i);
+}
+
+OP(op_movq_load)
+{
+	fp_enter_sse(c, i);
+	xmm_set(c, i->reg, _mm_move_epi64(XMM_SRC(c, i, fp_load_8)));
+	NEXT(c, i);
+}
+
+OP(op_movq_store)
+{
+	fp_enter_sse(c, i);
+	if (i->flags & INSN_MEM)
+		fp_store_8(c, i, c->v[i->reg].q[0]);
+	else
+		xmm_set(c, i->rm, from64(c->v[i->reg].q[0]));
+	NEXT(c, i);
+}
+
+OP(op_movq2dq)
+{
+	fp_enter_sse(c, i);
+	fp_enter_mmx(c, i);
+	xmm_set(c, i->reg, from64(mm_get(c, i->rm)));
+	mmx_mode(c);
+	NEXT(c, i);
+}
+
+OP(op_movdq2q)
+{
+	fp_enter_sse(c, i);
+	fp_enter_mmx(c, i);
+	mm_set(c, i->reg, c->v[i->rm].q[0]);
+	NEXT(c, i);
+}
+
+/* dest's four words or double words, each chosen by two bits of imm. */
+static void
+pshufd(struct cpu *c, const struct insn *i, __m128i src)
+{
+	union vreg *d = &c->v[i->reg], s;
+	unsigned n;
+
+	_mm_storeu_si128((__m128i_u *)&s, src);
+	for (n = 0; n < 4; n++)
+		d->d[n] = s.d[i->imm >> 2 * n & 3];
+}
+
+static void
+pshufw(struct cpu *c, const struct insn *i, __m128i src, unsigned half)
+{
+	union vreg *d = &c->v[i->reg], s;
+	unsigned n;
+
+	_mm_storeu_si128((__m128i_u *)&s, src);
+	d->q[!half] = s.q[!half];
+	for (n = 0; n < 4; n++)
+		d->w[4 * half + n] = s.w[4 * half + (i->imm >> 2 * n & 3)];
+}
+
+OP(op_pshufd)
+{
+	fp_enter_sse(c, i);
+	pshufd(c, i, XMM_SRC(c, i, fp_load_a16));
+	NEXT(c, i);
+}
+
+OP(op_pshuflw)
+{
+	fp_enter_sse(c, i);
+	pshufw(c, i, XMM_SRC(c, i, fp_load_a16), 0);
+	NEXT(c, i);
+}
+
+OP(op_pshufhw)
+{
+	fp_enter_sse(c, i);
+	pshufw(c, i, XMM_SRC(c, i, fp_load_a16), 1);
+	NEXT(c, i);
+}
+
+static uint16_t
+load_2(struct cpu *c, const struct insn *i)
+{
+	return mem_read16(c, i, insn_lin(c, i, 2, false));
+}
+
+OP(op_pinsrw)
+{
+	fp_enter_sse(c, i);
+	c->v[i->reg].w[i->imm & 7] =
+	    i->flags & INSN_MEM ? load_2(c, i) : (uint16_t)c->reg[i->rm];
+	NEXT(c, i);
+}
+
+OP(op_pextrw)
+{
+	fp_enter_sse(c, i);
+	c->reg[i->reg] = c->v[i->rm].w[i->imm & 7];
+	NEXT(c, i);
+}
+
+OP(op_pmovmskb)
+{
+	fp_enter_sse(c, i);
+	c->reg[i->reg] = (uint32_t)_mm_movemask_epi8(xmm_get(c, i->rm));
+	NEXT(c, i);
+}
+
+/* Writes the bytes of src whose mask byte is negative, at DS:rDI. */
+static void
+maskmov(struct cpu *c, const struct insn *i, union vreg *src,
+    const union vreg *mask, unsigned size)
+{
+	uint64_t off = c->reg[RDI], lin;
+	unsigned n, end;
+
+	if (i->addrsize < 8)
+		off = i->addrsize == 4 ? (uint32_t)off : (uint16_t)off;
+	lin = seg_lin(c, i, i->seg, off, size, true);
+	for (n = 0; n < size; n = end) {
+		for (end = n; end < size && (mask->b[end] & 0x80); end++)
+			;
+		if (end > n)
+			mem_probe_write(c, i, lin + n, end - n);
+		else
+			end++;
+	}
+	for (n = 0; n < size; n++)
+		if (mask->b[n] & 0x80)
+			mem_write8(c, i, lin + n, src->b[n]);
+}
+
+OP(op_maskmovdqu)
+{
+	fp_enter_sse(c, i);
+	maskmov(c, i, &c->v[i->reg], &c->v[i->rm], 16);
+	NEXT(c, i);
+}
+
+static void
+maskmovq(struct cpu *c, const struct insn *i)
+{
+	union vreg src, mask;
+
+	src.q[0] = mm_get(c, i->reg);
+	mask.q[0] = mm_get(c, i->rm);
+	maskmov(c, i, &src, &mask, 8);
+	mmx_mode(c);
+}
+
+OP(op_maskmovq)
+{
+	fp_enter_mmx(c, i);
+	maskmovq(c, i);
+	NEXT(c, i);
+}
+
+OP(op_movnti)
+{
+	if (i->flags & INSN_REXW)
+		fp_store_8(c, i, c->reg[i->reg]);
+	else
+		fp_store_4(c, i, (uint32_t)c->reg[i->reg]);
+	NEXT(c, i);
+}
+
+/* ---- shifts by an immediate: groups 12 to 14 ---- */
+static void
+shift_bytes(union vreg *v, unsigned count, bool left)
+{
+	union vreg s = *v;
+	unsigned n;
+
+	for (n = 0; n < 16; n++) {
+		unsigned from = left ? n - count : n + count;
+
+		v->b[n] = from < 16 ? s.b[from] : 0;
+	}
+}
+
+#define SHIFT(name) __asm__(#name " %1, %0" : "+x"(v) : "x"(count))
+
+static void
+group12(struct cpu *c, const struct insn *i)
+{
+	__m128i v = xmm_get(c, i->rm), count = from64(i->imm & 0xff);
+
+	switch (i->reg & 7) {
+	case 2:
+		SHIFT(psrlw);
+		break;
+	case 4:
+		SHIFT(psraw);
+		break;
+	case 6:
+		SHIFT(psllw);
+		break;
+	default:
+		cpu_raise_ud(c, i);
+	}
+	xmm_set(c, i->rm, v);
+}
+
+static void
+group13(struct cpu *c, const struct insn *i)
+{
+	__m128i v = xmm_get(c, i->rm), count = from64(i->imm & 0xff);
+
+	switch (i->reg & 7) {
+	case 2:
+		SHIFT(psrld);
+		break;
+	case 4:
+		SHIFT(psrad);
+		break;
+	case 6:
+		SHIFT(pslld);
+		break;
+	default:
+		cpu_raise_ud(c, i);
+	}
+	xmm_set(c, i->rm, v);
+}
+
+static void
+group14(struct cpu *c, const struct insn *i)
+{
+	__m128i v = xmm_get(c, i->rm), count = from64(i->imm & 0xff);
+
+	switch (i->reg & 7) {
+	case 2:
+		SHIFT(psrlq);
+		break;
+	case 6:
+		SHIFT(psllq);
+		break;
+	case 3:
+	case 7:
+		shift_bytes(&c->v[i->rm], i->imm & 0xff, (i->reg & 7) == 7);
+		return;
+	default:
+		cpu_raise_ud(c, i);
+	}
+	xmm_set(c, i->rm, v);
+}
+
+OP(op_group12)
+{
+	fp_enter_sse(c, i);
+	group12(c, i);
+	NEXT(c, i);
+}
+
+OP(op_group13)
+{
+	fp_enter_sse(c, i);
+	group13(c, i);
+	NEXT(c, i);
+}
+
+OP(op_group14)
+{
+	fp_enter_sse(c, i);
+	group14(c, i);
+	NEXT(c, i);
+}
