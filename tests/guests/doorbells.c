@@ -1,8 +1,8 @@
 /* Writes that go to an eventfd and not to the handler. */
 #include "tests/guests/testing.h"
 
-#define PORT 0x900
-#define MEM  (TEST_MMIO + 0x8000)
+#define PORT		 0x900
+#define MEM		 (TEST_MMIO + 0x8000)
 #define MMIO(type, addr) (*(volatile type *)(uintptr_t)(addr))
 
 static uint64_t
@@ -14,15 +14,15 @@ rings(unsigned index)
 static uint64_t
 bind(uint64_t addr, unsigned index, unsigned len, bool mmio)
 {
-	return test(TEST_BELL_BIND, addr, 0,
-	    BELL(index, len, (unsigned)mmio, 0u));
+	return test(
+	    TEST_BELL_BIND, addr, 0, BELL(index, len, (unsigned)mmio, 0u));
 }
 
 static uint64_t
 bind_match(uint64_t addr, unsigned index, unsigned len, bool mmio, uint64_t v)
 {
-	return test(TEST_BELL_BIND, addr, v,
-	    BELL(index, len, (unsigned)mmio, 1u));
+	return test(
+	    TEST_BELL_BIND, addr, v, BELL(index, len, (unsigned)mmio, 1u));
 }
 
 void

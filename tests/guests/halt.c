@@ -39,8 +39,8 @@ guest_main(const void *start_info)
 	interrupt_wait();
 	check("interrupt_wakes", trap_count[WAKE], 1);
 	check("returns_after_hlt", woken_at, after);
-	check_least("sleeps_until_then", test(TEST_TIME_NS, 0, 0, 0) - start,
-	    20000000);
+	check_least(
+	    "sleeps_until_then", test(TEST_TIME_NS, 0, 0, 0) - start, 20000000);
 
 	/* One that is pending comes after HLT, not between STI and HLT. */
 	test(TEST_IRQ_PULSE, 20, 0, 0);

@@ -40,8 +40,7 @@ registers(void)
 	check("status_bits_are_read_only",
 	    ioapic_low(20) & (RTE_REMOTE_IRR | 0x1000), 0);
 	ioapic_write(0x11 + 2 * 20, 0xab000000);
-	check("destination_reads_back", ioapic_read(0x11 + 2 * 20) >> 24,
-	    0xab);
+	check("destination_reads_back", ioapic_read(0x11 + 2 * 20) >> 24, 0xab);
 }
 
 static void

@@ -52,8 +52,7 @@ guest_main(const void *start_info)
 	test(TEST_IRQFD_SIGNAL, GSI, 0, 0);
 	trap_wait(ROUTED, 2);
 	check("routed_message_again", trap_count[ROUTED], 2);
-	check("route_again", test(TEST_MSI_ROUTE, GSI, MSI_ADDRESS, DIRECT),
-	    0);
+	check("route_again", test(TEST_MSI_ROUTE, GSI, MSI_ADDRESS, DIRECT), 0);
 	test(TEST_IRQFD_SIGNAL, GSI, 0, 0);
 	trap_wait(DIRECT, 3);
 	check("route_moved", trap_count[ROUTED], 2);

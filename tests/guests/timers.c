@@ -131,8 +131,8 @@ lapic(void)
 	lapic_write(LAPIC_INITIAL, 5000000);
 	trap_wait(TIMER, 5);
 	check_least("periodic", now_ns() - start, 15000000);
-	check_least("current_below_initial", 5000000,
-	    lapic_read(LAPIC_CURRENT));
+	check_least(
+	    "current_below_initial", 5000000, lapic_read(LAPIC_CURRENT));
 	lapic_write(LAPIC_INITIAL, 0);
 	other();
 	trap_count[TIMER] = 0;
