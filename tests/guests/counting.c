@@ -8,8 +8,7 @@
 #define TIMER 0x70
 
 /* The compiler knows nothing of SSE here, so nothing else touches xmm6. */
-static uint64_t __attribute__((noreturn))
-count(uint64_t x)
+static uint64_t __attribute__((noreturn)) count(uint64_t x)
 {
 	uint64_t y = 0, ticks = 0;
 
