@@ -25,6 +25,8 @@
 /* Not an error code bit: descriptor tables and the like, to which EFLAGS.AC
  * gives no right. */
 #define ACC_SYSTEM 32u
+/* Told apart from "no fault", as 0 is an error code. */
+#define FAULT 64u
 
 /* Bits in tlb_entry.gpa beside the frame. */
 #define TLB_GLOBAL 1u
@@ -115,7 +117,7 @@ reserved_bits(const struct cpu *c, unsigned level, uint64_t e, bool lng)
 	return bad;
 }
 
-/* Returns 0 or the error code of the fault.  *again: an entry changed. */
+/* FAULT with the error code, or 0.  *again: an entry changed. */
 static uint32_t
 walk_tables(
     struct cpu *c, uint64_t lin, uint32_t access, struct walk *w, bool *again)
@@ -144,9 +146,10 @@ walk_tables(
 		e = entry_read(c, table + n * size, size, &at[level].host);
 		at[level].entry = e;
 		if (!(e & PTE_P))
-			return access & ~ACC_SYSTEM;
+			return FAULT | (access & ~ACC_SYSTEM);
 		if (pae && (e & reserved_bits(c, level, e, lng)))
-			return (access & ~ACC_SYSTEM) | ERR_P | ERR_RSVD;
+			return FAULT | (access & ~ACC_SYSTEM) | ERR_P |
+			    ERR_RSVD;
 		if (!(!lng && pae && level == 3)) {
 			r.write &= (e & PTE_W) != 0;
 			r.user &= (e & PTE_U) != 0;
@@ -169,7 +172,7 @@ walk_tables(
 	}
 	err = check_rights(c, &r, access);
 	if (err != 0)
-		return err | (access & ~ACC_SYSTEM);
+		return FAULT | err | (access & ~ACC_SYSTEM);
 	for (unsigned l = top; l > level; l--) {
 		if (!lng && pae && l == 3)
 			continue;
@@ -207,7 +210,7 @@ walk(struct cpu *c, uint64_t lin, uint32_t access, struct walk *w)
 	if (err != 0) {
 		if (!(c->efer & EFER_NXE) && !(c->cr4 & CR4_SMEP))
 			err &= ~ERR_FETCH;
-		cpu_raise_pf(c, lin, err);
+		cpu_raise_pf(c, lin, err & ~FAULT);
 	}
 }
 
