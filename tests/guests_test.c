@@ -245,6 +245,8 @@ static void
 stop(struct rig *r)
 {
 	atomic_store(&r->stop, true);
+	for (unsigned i = 0; i < r->nvcpus; i++)
+		r->hv->vcpu_kick(r->vcpu[i]);
 	pthread_cond_broadcast(&r->changed);
 }
 
@@ -575,7 +577,7 @@ static const struct {
 	{ "processors", 2, false },
 	{ "faults", 1, false },
 	{ "rings", 1, false },
-	{ "paging", 1, false },
+	{ "paging", 1, false },{ "zz_dbg", 1, false },
 };
 
 static const struct hv_backend *
