@@ -224,9 +224,10 @@ console_taken(struct vm *vm, const struct device *d, unsigned stream)
 {
 	struct client *c;
 
-	TAILQ_FOREACH (c, &vm->clients, link)
+	TAILQ_FOREACH (c, &vm->clients, link) {
 		if (c->console == d && c->console_stream == stream)
 			return true;
+	}
 	return false;
 }
 
@@ -414,9 +415,10 @@ client_event(
 	e.device = name;
 	e.text = text;
 	e.level = level;
-	TAILQ_FOREACH (c, &vm->clients, link)
+	TAILQ_FOREACH (c, &vm->clients, link) {
 		channel_send(&c->channel, BULKHEAD__ENVELOPE__BODY_EVENT, &e,
 		    NULL, 0, 0);
+	}
 }
 
 static struct client *
@@ -424,9 +426,10 @@ owner_of(struct vm *vm)
 {
 	struct client *c;
 
-	TAILQ_FOREACH (c, &vm->clients, link)
+	TAILQ_FOREACH (c, &vm->clients, link) {
 		if (c->owner)
 			return c;
+	}
 	return NULL;
 }
 
@@ -466,7 +469,8 @@ client_ended(struct vm *vm)
 	bulkhead__ended__init(&e);
 	e.reason = (Bulkhead__EndReason)vm->end_reason;
 	e.text = vm->end_text;
-	TAILQ_FOREACH (c, &vm->clients, link)
+	TAILQ_FOREACH (c, &vm->clients, link) {
 		channel_send(&c->channel, BULKHEAD__ENVELOPE__BODY_ENDED, &e,
 		    NULL, 0, 0);
+	}
 }

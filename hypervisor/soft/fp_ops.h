@@ -278,7 +278,6 @@ OP(op_pinsrw);
 OP(op_pextrw);
 OP(op_pmovmskb);
 OP(op_maskmovdqu);
-OP(op_movnti);
 OP(op_group12);
 OP(op_group13);
 OP(op_group14);
@@ -309,7 +308,6 @@ void fp_image_get(const struct cpu *c, uint8_t *image);
 void fp_image_set(struct cpu *c, const uint8_t *image);
 
 /* ---- fp_x87.c ---- */
-OP(op_fwait); /* 9B: of the core's table */
 /* As FNINIT does. */
 void x87_init(struct cpu *c);
 /* Recompute ES and B from flags and masks. */

@@ -247,15 +247,6 @@ DEFINE_STORE(8)
 DEFINE_STORE(10)
 
 /* ---- control ---- */
-OP(op_fwait)
-{
-	if ((c->cr0 & (CR0_MP | CR0_TS)) == (CR0_MP | CR0_TS))
-		raise_at(c, i, EXC_NM);
-	if ((c->x87.sw & X87_ES) && (c->cr0 & CR0_NE))
-		raise_at(c, i, EXC_MF);
-	NEXT(c, i);
-}
-
 static OP(op_fninit)
 {
 	enter_control(c, i);
