@@ -163,7 +163,7 @@ extern const struct device_type *const __stop_devtypes[];
 /* t: a const struct device_type *const *. */
 #define DEVTYPE_FOREACH(t)                                          \
 	for (const struct device_type *const *t = __start_devtypes; \
-	     t < __stop_devtypes; t++)
+	     (uintptr_t)t < (uintptr_t)__stop_devtypes; t++)
 
 /* The type of that name, or NULL. */
 const struct device_type *device_type_find(const char *name);

@@ -2,6 +2,7 @@
 #include "vmmd/intercept.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -12,6 +13,8 @@
 #define SPIN_LEAST 1000u /* below this, spinning is not worth it */
 #define SPIN_LOOK  64u /* polls between two looks at the clock */
 #define SPIN_RETRY 32u /* sleeps before spinning is tried again */
+#define SPIN_ALONE 4000u /* from then on, let others have the core */
+#define SPIN_USUAL 10000u /* covers a handler */
 #define UNANSWERED UINT64_MAX
 
 static void
@@ -38,12 +41,16 @@ report_fault(struct port *p, uint32_t generation)
 		kick(p->fault_fd);
 }
 
-/* Bounded: covers the handler of a device that is awake on another core. */
+/*
+ * Bounded, and no longer than what answers have lately taken: it covers the
+ * handler of a device that is awake on another core.  One that shares our core
+ * gets it by the yield.
+ */
 static int
 spin(struct port_lane *lane, struct ring *r, uint64_t pos, uint64_t max_ns,
     uint64_t *answer)
 {
-	uint64_t budget = lane->spin_ns, start;
+	uint64_t budget = lane->spin_ns, start, spent = 0;
 	int done;
 
 	if (budget < SPIN_LEAST) {
@@ -52,21 +59,24 @@ spin(struct port_lane *lane, struct ring *r, uint64_t pos, uint64_t max_ns,
 		budget = max_ns;
 	}
 	start = time_now_ns();
-	for (;;) {
+	while (spent < budget) {
 		for (unsigned i = 0; i < SPIN_LOOK; i++) {
 			done = ring_poll_answer(r, pos, answer);
-			if (done != 0) {
-				lane->spin_ns = max_ns;
-				return done;
-			}
+			if (done != 0)
+				goto answered;
 			cpu_relax();
 		}
-		if (time_now_ns() - start >= budget)
-			break;
+		spent = time_now_ns() - start;
+		if (spent > SPIN_ALONE)
+			sched_yield();
 	}
 	/* It was in vain: half as long the next time. */
 	lane->spin_ns = budget / 2;
 	return 0;
+answered:
+	spent = MAX(spent * 4, (uint64_t)SPIN_USUAL);
+	lane->spin_ns = MIN(spent, max_ns);
+	return done;
 }
 
 /*
@@ -74,14 +84,16 @@ spin(struct port_lane *lane, struct ring *r, uint64_t pos, uint64_t max_ns,
  * meanwhile.
  */
 static int
-wait_answer(struct port *p, unsigned vcpu, uint64_t pos, uint64_t *answer)
+wait_answer(
+    struct port *p, unsigned vcpu, uint64_t pos, bool awake, uint64_t *answer)
 {
 	struct port_lane *lane = &p->lane[vcpu];
 	struct ring *r = &p->set->ring[vcpu];
 	uint32_t generation;
 	int done = ring_poll_answer(r, pos, answer);
 
-	if (done == 0)
+	/* One that must be woken first takes longer than is worth spinning. */
+	if (done == 0 && awake)
 		done = spin(lane, r, pos, p->spin_max_ns, answer);
 	if (done == 1)
 		return 1;
@@ -116,6 +128,7 @@ ring_access(struct port *p, unsigned vcpu, const struct ring_request *request)
 	struct port_lane *lane = &p->lane[vcpu];
 	struct ring *r = &p->set->ring[vcpu];
 	uint64_t answer, pos;
+	bool asleep;
 	int done;
 
 	for (;;) {
@@ -130,7 +143,7 @@ ring_access(struct port *p, unsigned vcpu, const struct ring_request *request)
 			break;
 		if (done == -EAGAIN) {
 			/* Full of posted writes: wait for the oldest. */
-			wait_answer(p, vcpu, pos - RING_SLOTS, &answer);
+			wait_answer(p, vcpu, pos - RING_SLOTS, true, &answer);
 		} else {
 			const struct timespec ms = { .tv_nsec = 1000000 };
 
@@ -139,11 +152,13 @@ ring_access(struct port *p, unsigned vcpu, const struct ring_request *request)
 		}
 	}
 	atomic_store_explicit(&lane->pos, pos, memory_order_release);
-	if (ring_kick_needed(p->set))
+	asleep = ring_kick_needed(p->set);
+	if (asleep)
 		kick(p->kick_fd);
 	if (request->op == RING_WRITE_POSTED)
 		return 0;
-	return wait_answer(p, vcpu, pos - 1, &answer) ? answer : UNANSWERED;
+	return wait_answer(p, vcpu, pos - 1, !asleep, &answer) ? answer
+							       : UNANSWERED;
 }
 
 uint64_t

@@ -301,6 +301,7 @@ recovers_only_from_positions_that_can_be(void)
 	};
 	struct store_shape shape = { .vcpus = PORT_VCPUS };
 	size_t size = store_size(&shape);
+	struct store_position *position;
 	struct store store;
 	void *base = aligned_alloc(4096, size);
 
@@ -311,8 +312,9 @@ recovers_only_from_positions_that_can_be(void)
 		store_format(base, size, &shape);
 		store_attach(&store, base, size, &shape);
 		store_recover(&store);
-		store_positions(&store)[0].next = cases[i].committed;
-		store_positions(&store)[0].answer = 7;
+		position = store_positions(&store);
+		position->next = cases[i].committed;
+		position->answer = 7;
 		store_commit(&store);
 		atomic_store(&p->lane[0].pos, cases[i].made);
 		CU_ASSERT_EQUAL(port_recover(p, &store), cases[i].result);

@@ -220,10 +220,10 @@ take_wait_policy(struct vm *vm)
 	    CPU_COUNT(&cpus) < 2;
 
 	vm->spin_ns = 50000;
-	vm->device_spin_us = 20;
+	vm->device_spin_us = 10;
 	if (strcmp(vm->config->wait_policy, "latency") == 0) {
 		vm->spin_ns = 200000;
-		vm->device_spin_us = 200;
+		vm->device_spin_us = 50;
 	}
 	if (alone || strcmp(vm->config->wait_policy, "density") == 0) {
 		vm->spin_ns = 0;

@@ -205,15 +205,6 @@ OP(op_maskmovq)
 	NEXT(c, i);
 }
 
-OP(op_movnti)
-{
-	if (i->flags & INSN_REXW)
-		fp_store_8(c, i, c->reg[i->reg]);
-	else
-		fp_store_4(c, i, (uint32_t)c->reg[i->reg]);
-	NEXT(c, i);
-}
-
 /* ---- shifts by an immediate: groups 12 to 14 ---- */
 static void
 shift_bytes(union vreg *v, unsigned count, bool left)

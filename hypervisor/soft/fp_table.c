@@ -110,7 +110,6 @@ const struct opcode simd_0f[256][4] = {
 	[0xae] = { R(group15, M), NONE, NONE, NONE },
 	[0xc2] = { R(cmpps, M | F_IMM8), R(cmppd, M | F_IMM8),
 		   R(cmpss, M | F_IMM8), R(cmpsd, M | F_IMM8) },
-	[0xc3] = { R(movnti, M | F_MEMONLY), NONE, NONE, NONE },
 	[0xc4] = { N(pinsrw, mmx_pinsrw, M | F_IMM8), R(pinsrw, M | F_IMM8),
 		   NONE, NONE },
 	[0xc5] = { N(pextrw, mmx_pextrw, M | F_IMM8 | F_REGONLY),

@@ -187,13 +187,59 @@ run_reg(struct cpu *c, const struct insn *i)
 	note_insn(c, i);
 }
 
+/* By the accessor of that size, for it checks the alignment. */
+static void
+operand_read(struct cpu *c, const struct insn *i, uint8_t *p, unsigned size)
+{
+	uint64_t lin = insn_lin(c, i, size, false), v;
+
+	switch (size) {
+	case 2:
+		v = mem_read16(c, i, lin);
+		break;
+	case 4:
+		v = mem_read32(c, i, lin);
+		break;
+	case 8:
+		v = mem_read64(c, i, lin);
+		break;
+	default:
+		mem_read(c, i, lin, p, size);
+		return;
+	}
+	memcpy(p, &v, 8);
+}
+
+static void
+operand_write(struct cpu *c, const struct insn *i, uint64_t lin,
+    const uint8_t *p, unsigned size)
+{
+	uint64_t v;
+
+	memcpy(&v, p, 8);
+	switch (size) {
+	case 2:
+		mem_write16(c, i, lin, (uint16_t)v);
+		break;
+	case 4:
+		mem_write32(c, i, lin, (uint32_t)v);
+		break;
+	case 8:
+		mem_write64(c, i, lin, v);
+		break;
+	default:
+		mem_write(c, i, lin, p, size);
+		break;
+	}
+}
+
 static void
 run_load(struct cpu *c, const struct insn *i, unsigned size)
 {
 	struct x87_image m;
 	uint8_t operand[16];
 
-	mem_read(c, i, insn_lin(c, i, size, false), operand, size);
+	operand_read(c, i, operand, size);
 	image_from(&m, &c->x87);
 	soft_x87_run(&m, mem_stub(i), operand, FLAGS_ALWAYS);
 	image_to(&m, &c->x87);
@@ -211,7 +257,7 @@ run_store(struct cpu *c, const struct insn *i, unsigned size)
 	image_from(&m, &c->x87);
 	soft_x87_run(&m, mem_stub(i), operand, FLAGS_ALWAYS);
 	if (!(m.sw & ~m.cw & (MXCSR_FLAGS & ~FX_PE)))
-		mem_write(c, i, lin, operand, size);
+		operand_write(c, i, lin, operand, size);
 	image_to(&m, &c->x87);
 	note_insn(c, i);
 }
@@ -247,15 +293,6 @@ DEFINE_STORE(8)
 DEFINE_STORE(10)
 
 /* ---- control ---- */
-OP(op_fwait)
-{
-	if ((c->cr0 & (CR0_MP | CR0_TS)) == (CR0_MP | CR0_TS))
-		raise_at(c, i, EXC_NM);
-	if ((c->x87.sw & X87_ES) && (c->cr0 & CR0_NE))
-		raise_at(c, i, EXC_MF);
-	NEXT(c, i);
-}
-
 static OP(op_fninit)
 {
 	enter_control(c, i);

@@ -77,7 +77,7 @@ guest_end(void)
 
 	outw(PM1A_CNT, 0x2000); /* sleep type 0 is S5 on some */
 	outw(PM1A_CNT, 0x2000 | 5u << 10); /* and 5 on others */
-	for (unsigned i = 0; i < 1000; i++)
+	for (unsigned i = 0; i < 100000; i++)
 		(void)inb(0x64);
 	outb(0x64, 0xfe);
 	__asm__ volatile("lidt %0; ud2" ::"m"(none));

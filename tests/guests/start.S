@@ -66,7 +66,8 @@ long_mode:
 	.align 16
 	.globl guest_gdt
 guest_gdt:
-	.quad 0, 0
+	.quad 0
+	.quad 0x00cf9b000000ffff	/* 08: 32-bit code, ring 0 */
 	.quad 0x00af9b000000ffff	/* 10: code, ring 0 */
 	.quad 0x00cf93000000ffff	/* 18: data, ring 0 */
 	.quad 0x00cff3000000ffff	/* 20: data, ring 3 */
@@ -80,6 +81,7 @@ gdt_pointer:
 
 	.bss
 	.align 4096
+	.globl pml4
 pml4:	.skip 4096
 pdpt:	.skip 4096
 page_dirs: .skip 4 * 4096
