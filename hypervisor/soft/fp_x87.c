@@ -149,17 +149,15 @@ static void
 note_insn(struct cpu *c, const struct insn *i)
 {
 	struct x87 *f = &c->x87;
-	unsigned modrm = (i->reg & 7u) << 3 | (i->rm & 7u);
 
 	f->fip = insn_ip(c, i);
 	f->fcs = c->seg[CS].sel;
 	if (i->flags & INSN_MEM) {
 		f->fdp = insn_ea(c, i);
 		f->fds = c->seg[i->seg].sel;
-	} else {
-		modrm |= 0xc0;
 	}
-	f->fop = (uint16_t)((i->opcode & 7u) << 8 | modrm);
+	/* The decoder keeps the whole ModRM byte there. */
+	f->fop = (uint16_t)((i->opcode & 7u) << 8 | (i->imm2 & 0xffu));
 }
 
 static const char *
@@ -192,6 +190,7 @@ static void
 operand_read(struct cpu *c, const struct insn *i, uint8_t *p, unsigned size)
 {
 	uint64_t lin = insn_lin(c, i, size, false), v;
+	uint16_t high;
 
 	switch (size) {
 	case 2:
@@ -204,8 +203,10 @@ operand_read(struct cpu *c, const struct insn *i, uint8_t *p, unsigned size)
 		v = mem_read64(c, i, lin);
 		break;
 	default:
-		mem_read(c, i, lin, p, size);
-		return;
+		v = mem_read64(c, i, lin);
+		high = mem_read16(c, i, lin + 8);
+		memcpy(p + 8, &high, 2);
+		break;
 	}
 	memcpy(p, &v, 8);
 }
@@ -215,6 +216,7 @@ operand_write(struct cpu *c, const struct insn *i, uint64_t lin,
     const uint8_t *p, unsigned size)
 {
 	uint64_t v;
+	uint16_t high;
 
 	memcpy(&v, p, 8);
 	switch (size) {
@@ -228,7 +230,10 @@ operand_write(struct cpu *c, const struct insn *i, uint64_t lin,
 		mem_write64(c, i, lin, v);
 		break;
 	default:
-		mem_write(c, i, lin, p, size);
+		memcpy(&high, p + 8, 2);
+		mem_probe_write(c, i, lin, size);
+		mem_write64(c, i, lin, v);
+		mem_write16(c, i, lin + 8, high);
 		break;
 	}
 }
@@ -258,6 +263,8 @@ run_store(struct cpu *c, const struct insn *i, unsigned size)
 	soft_x87_run(&m, mem_stub(i), operand, FLAGS_ALWAYS);
 	if (!(m.sw & ~m.cw & (MXCSR_FLAGS & ~FX_PE)))
 		operand_write(c, i, lin, operand, size);
+	else
+		mem_probe_write(c, i, lin, size);
 	image_to(&m, &c->x87);
 	note_insn(c, i);
 }
