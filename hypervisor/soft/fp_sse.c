@@ -32,9 +32,11 @@ fp_load_a16(struct cpu *c, const struct insn *i)
 __m128i
 fp_load_16(struct cpu *c, const struct insn *i)
 {
+	uint64_t lin = insn_lin(c, i, 16, false);
 	__m128i v;
 
-	mem_read(c, i, insn_lin(c, i, 16, false), &v, sizeof(v));
+	fp_check_alignment(c, i, lin, 16);
+	mem_read(c, i, lin, &v, sizeof(v));
 	return v;
 }
 
@@ -59,7 +61,10 @@ fp_store_a16(struct cpu *c, const struct insn *i, __m128i v)
 void
 fp_store_16(struct cpu *c, const struct insn *i, __m128i v)
 {
-	mem_write(c, i, insn_lin(c, i, 16, true), &v, sizeof(v));
+	uint64_t lin = insn_lin(c, i, 16, true);
+
+	fp_check_alignment(c, i, lin, 16);
+	mem_write(c, i, lin, &v, sizeof(v));
 }
 
 void

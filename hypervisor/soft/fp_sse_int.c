@@ -168,11 +168,7 @@ maskmov(struct cpu *c, const struct insn *i, union vreg *src,
 	if (i->addrsize < 8)
 		off = i->addrsize == 4 ? (uint32_t)off : (uint16_t)off;
 	lin = seg_lin(c, i, i->seg, off, size, true);
-	if ((lin & (size - 1)) && c->cpl == 3 && (c->cr0 & CR0_AM) &&
-	    (c->rflags & FL_AC)) {
-		c->fault_insn = i;
-		cpu_raise(c, EXC_AC, 0);
-	}
+	fp_check_alignment(c, i, lin, 8);
 	mem_probe_write(c, i, lin, size);
 	for (n = 0; n < size; n++)
 		if (mask->b[n] & 0x80)

@@ -190,7 +190,6 @@ static void
 operand_read(struct cpu *c, const struct insn *i, uint8_t *p, unsigned size)
 {
 	uint64_t lin = insn_lin(c, i, size, false), v;
-	uint16_t high;
 
 	switch (size) {
 	case 2:
@@ -203,10 +202,9 @@ operand_read(struct cpu *c, const struct insn *i, uint8_t *p, unsigned size)
 		v = mem_read64(c, i, lin);
 		break;
 	default:
-		v = mem_read64(c, i, lin);
-		high = mem_read16(c, i, lin + 8);
-		memcpy(p + 8, &high, 2);
-		break;
+		fp_check_alignment(c, i, lin, 8);
+		mem_read(c, i, lin, p, size);
+		return;
 	}
 	memcpy(p, &v, 8);
 }
@@ -216,7 +214,6 @@ operand_write(struct cpu *c, const struct insn *i, uint64_t lin,
     const uint8_t *p, unsigned size)
 {
 	uint64_t v;
-	uint16_t high;
 
 	memcpy(&v, p, 8);
 	switch (size) {
@@ -230,10 +227,7 @@ operand_write(struct cpu *c, const struct insn *i, uint64_t lin,
 		mem_write64(c, i, lin, v);
 		break;
 	default:
-		memcpy(&high, p + 8, 2);
-		mem_probe_write(c, i, lin, size);
-		mem_write64(c, i, lin, v);
-		mem_write16(c, i, lin + 8, high);
+		mem_write(c, i, lin, p, size);
 		break;
 	}
 }
@@ -259,6 +253,7 @@ run_store(struct cpu *c, const struct insn *i, unsigned size)
 	struct x87_image m;
 	uint8_t operand[16];
 
+	fp_check_alignment(c, i, lin, MIN(size, 8u));
 	image_from(&m, &c->x87);
 	soft_x87_run(&m, mem_stub(i), operand, FLAGS_ALWAYS);
 	if (!(m.sw & ~m.cw & (MXCSR_FLAGS & ~FX_PE)))
@@ -467,20 +462,13 @@ env_set(struct cpu *c, const struct insn *i, const uint8_t *p)
 	x87_summarize(f);
 }
 
-/* The first word through its own accessor, which checks the alignment. */
 static void
 image_write(
     struct cpu *c, const struct insn *i, const uint8_t *p, unsigned size)
 {
 	uint64_t lin = insn_lin(c, i, size, true);
-	uint32_t first;
 
-	mem_probe_write(c, i, lin, size);
-	memcpy(&first, p, 4);
-	if (i->opsize == 2)
-		mem_write16(c, i, lin, (uint16_t)first);
-	else
-		mem_write32(c, i, lin, first);
+	fp_check_alignment(c, i, lin, i->opsize == 2 ? 2 : 4);
 	mem_write(c, i, lin, p, size);
 }
 
@@ -489,10 +477,7 @@ image_read(struct cpu *c, const struct insn *i, uint8_t *p, unsigned size)
 {
 	uint64_t lin = insn_lin(c, i, size, false);
 
-	if (i->opsize == 2)
-		(void)mem_read16(c, i, lin);
-	else
-		(void)mem_read32(c, i, lin);
+	fp_check_alignment(c, i, lin, i->opsize == 2 ? 2 : 4);
 	mem_read(c, i, lin, p, size);
 }
 
