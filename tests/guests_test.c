@@ -577,7 +577,7 @@ static const struct {
 	{ "processors", 2, false },
 	{ "faults", 1, false },
 	{ "rings", 1, false },
-	{ "paging", 1, false },{ "zz_dbg", 1, false },
+	{ "paging", 1, false },{ "paging", 1, false },
 };
 
 static const struct hv_backend *
