@@ -29,6 +29,7 @@
 #define PORT_SIZE    0x120
 #define PORT_FIFO    0x130
 #define PORT_SUM     0x140
+#define PORT_TIME    0x150
 #define MMIO_BASE    0xd0000000u
 #define ROM_BASE     0xd0010000u
 #define SLOT_BASE    0xd0020000u
@@ -149,6 +150,8 @@ read_port(struct world *w, struct hv_access *a)
 		w->move_now = true;
 		w->hv->vcpu_kick(w->vcpu[0]);
 		pthread_cond_signal(&w->cond);
+	} else if (port_is(a, PORT_TIME)) {
+		a->data = time_now_ns() / 1000;
 	} else if (port_is(a, PORT_SUM)) {
 		a->data = w->sum;
 		w->sum = 0;

@@ -224,7 +224,8 @@ console_taken(struct vm *vm, const struct device *d, unsigned stream)
 {
 	struct client *c;
 
-	TAILQ_FOREACH (c, &vm->clients, link) {
+	for (c = TAILQ_FIRST(&vm->clients); c != NULL;
+	     c = TAILQ_NEXT(c, link)) {
 		if (c->console == d && c->console_stream == stream)
 			return true;
 	}
@@ -371,6 +372,7 @@ on_listen(evutil_socket_t fd, short what, void *arg)
 	struct vm *vm = arg;
 	struct ucred cred;
 	socklen_t n = sizeof(cred);
+	/* cppcheck-suppress nullPointer ; accept() takes NULL for "do not say" */
 	int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	(void)what;
@@ -415,7 +417,8 @@ client_event(
 	e.device = name;
 	e.text = text;
 	e.level = level;
-	TAILQ_FOREACH (c, &vm->clients, link) {
+	for (c = TAILQ_FIRST(&vm->clients); c != NULL;
+	     c = TAILQ_NEXT(c, link)) {
 		channel_send(&c->channel, BULKHEAD__ENVELOPE__BODY_EVENT, &e,
 		    NULL, 0, 0);
 	}
@@ -426,7 +429,8 @@ owner_of(struct vm *vm)
 {
 	struct client *c;
 
-	TAILQ_FOREACH (c, &vm->clients, link) {
+	for (c = TAILQ_FIRST(&vm->clients); c != NULL;
+	     c = TAILQ_NEXT(c, link)) {
 		if (c->owner)
 			return c;
 	}
@@ -469,7 +473,8 @@ client_ended(struct vm *vm)
 	bulkhead__ended__init(&e);
 	e.reason = (Bulkhead__EndReason)vm->end_reason;
 	e.text = vm->end_text;
-	TAILQ_FOREACH (c, &vm->clients, link) {
+	for (c = TAILQ_FIRST(&vm->clients); c != NULL;
+	     c = TAILQ_NEXT(c, link)) {
 		channel_send(&c->channel, BULKHEAD__ENVELOPE__BODY_ENDED, &e,
 		    NULL, 0, 0);
 	}

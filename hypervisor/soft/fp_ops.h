@@ -162,17 +162,18 @@ fp_eval(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
 
 /* ---- the lists ---- */
 /* Lane by lane, of 64 and of 128 bits: op_X and op_mmx_X. */
-#define FP_INT_LANES(X)                                                     \
-	X(paddb)                                                            \
-	X(paddw) X(paddd) X(paddq) X(psubb) X(psubw) X(psubd) X(psubq)      \
-	    X(paddsb) X(paddsw) X(paddusb) X(paddusw) X(psubsb) X(psubsw)   \
-		X(psubusb) X(psubusw) X(pmullw) X(pmulhw) X(pmulhuw)        \
-		    X(pmuludq) X(pmaddwd) X(psadbw) X(pavgb) X(pavgw)       \
-			X(pminub) X(pminsw) X(pmaxub) X(pmaxsw) X(pand)     \
-			    X(pandn) X(por) X(pxor) X(pcmpeqb) X(pcmpeqw)   \
-				X(pcmpeqd) X(pcmpgtb) X(pcmpgtw) X(pcmpgtd) \
-				    X(psrlw) X(psrld) X(psrlq) X(psraw)     \
-					X(psrad) X(psllw) X(pslld) X(psllq)
+#define FP_INT_LANES(X)                                                        \
+	X(paddb)                                                               \
+	X(paddw)                                                               \
+	X(paddd)                                                               \
+	X(paddq) X(psubb) X(psubw) X(psubd) X(psubq) X(paddsb) X(paddsw)       \
+	    X(paddusb) X(paddusw) X(psubsb) X(psubsw) X(psubusb) X(psubusw)    \
+		X(pmullw) X(pmulhw) X(pmulhuw) X(pmuludq) X(pmaddwd) X(psadbw) \
+		    X(pavgb) X(pavgw) X(pminub) X(pminsw) X(pmaxub) X(pmaxsw)  \
+			X(pand) X(pandn) X(por) X(pxor) X(pcmpeqb) X(pcmpeqw)  \
+			    X(pcmpeqd) X(pcmpgtb) X(pcmpgtw) X(pcmpgtd)        \
+				X(psrlw) X(psrld) X(psrlq) X(psraw) X(psrad)   \
+				    X(psllw) X(pslld) X(psllq)
 /* Of 128 bits as above; of 64 bits they meet different bytes. */
 #define FP_INT_UNPACK_LOW(X) X(punpcklbw) X(punpcklwd) X(punpckldq)
 #define FP_INT_UNPACK_HIGH(X)   \
@@ -181,15 +182,18 @@ fp_eval(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
 	X(punpckhdq, punpckldq)
 #define FP_INT_PACK(X) X(packsswb) X(packssdw) X(packuswb)
 /* Of 128 bits alone; any bits will do, so no exceptions. */
-#define FP_XMM_LANES(X)                                               \
-	X(punpcklqdq)                                                 \
-	X(punpckhqdq) X(andps) X(andnps) X(orps) X(xorps) X(unpcklps) \
-	    X(unpckhps) X(unpcklpd) X(unpckhpd) X(rcpps) X(rsqrtps)
+#define FP_XMM_LANES(X)                                                \
+	X(punpcklqdq)                                                  \
+	X(punpckhqdq)                                                  \
+	X(andps)                                                       \
+	X(andnps) X(orps) X(xorps) X(unpcklps) X(unpckhps) X(unpcklpd) \
+	    X(unpckhpd) X(rcpps) X(rsqrtps)
 /* Two operands, or one: dest = f(dest, src), with exceptions. */
 #define FP_ARITH(X)                                                            \
 	X(addps, fp_load_a16, FP_PS)                                           \
-	X(addpd, fp_load_a16, FP_PD) X(addss, fp_load_4, FP_SS) X(             \
-	    addsd, fp_load_8, FP_SD) X(mulps, fp_load_a16, FP_PS) X(mulpd,     \
+	X(addpd, fp_load_a16, FP_PD)                                           \
+	X(addss, fp_load_4, FP_SS)                                             \
+	X(addsd, fp_load_8, FP_SD) X(mulps, fp_load_a16, FP_PS) X(mulpd,       \
 	    fp_load_a16, FP_PD) X(mulss, fp_load_4, FP_SS) X(mulsd, fp_load_8, \
 	    FP_SD) X(subps, fp_load_a16, FP_PS) X(subpd, fp_load_a16,          \
 	    FP_PD) X(subss, fp_load_4, FP_SS) X(subsd, fp_load_8, FP_SD)       \

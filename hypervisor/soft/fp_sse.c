@@ -204,14 +204,14 @@ FP_COMIS(DEFINE_COMIS)
 	{                                                                 \
 		uint32_t r;                                               \
                                                                           \
-		__asm__ volatile(#name " %1, %0" : "=r"(r) : "x"(b));     \
+		__asm__ volatile(#name "l %1, %0" : "=r"(r) : "x"(b));    \
 		return from64(r);                                         \
 	}                                                                 \
 	static __m128i name##_calc64(__m128i a UNUSED, __m128i b)         \
 	{                                                                 \
 		uint64_t r;                                               \
                                                                           \
-		__asm__ volatile(#name " %1, %0" : "=r"(r) : "x"(b));     \
+		__asm__ volatile(#name "q %1, %0" : "=r"(r) : "x"(b));    \
 		return from64(r);                                         \
 	}                                                                 \
 	OP(op_##name)                                                     \
@@ -507,6 +507,8 @@ to_mmx(struct cpu *c, const struct insn *i, __m128i src, fp_calc *calc)
 {
 	__m128i r;
 
+	/* This much happens even if #XM follows. */
+	mmx_mode(c);
 	r = fp_eval_slow(c, i, calc, _mm_setzero_si128(), src, FP_OTHER);
 	mm_set(c, i->reg, low64(r));
 }

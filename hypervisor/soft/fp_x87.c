@@ -187,13 +187,59 @@ run_reg(struct cpu *c, const struct insn *i)
 	note_insn(c, i);
 }
 
+/* By the accessor of that size, for it checks the alignment. */
+static void
+operand_read(struct cpu *c, const struct insn *i, uint8_t *p, unsigned size)
+{
+	uint64_t lin = insn_lin(c, i, size, false), v;
+
+	switch (size) {
+	case 2:
+		v = mem_read16(c, i, lin);
+		break;
+	case 4:
+		v = mem_read32(c, i, lin);
+		break;
+	case 8:
+		v = mem_read64(c, i, lin);
+		break;
+	default:
+		mem_read(c, i, lin, p, size);
+		return;
+	}
+	memcpy(p, &v, 8);
+}
+
+static void
+operand_write(struct cpu *c, const struct insn *i, uint64_t lin,
+    const uint8_t *p, unsigned size)
+{
+	uint64_t v;
+
+	memcpy(&v, p, 8);
+	switch (size) {
+	case 2:
+		mem_write16(c, i, lin, (uint16_t)v);
+		break;
+	case 4:
+		mem_write32(c, i, lin, (uint32_t)v);
+		break;
+	case 8:
+		mem_write64(c, i, lin, v);
+		break;
+	default:
+		mem_write(c, i, lin, p, size);
+		break;
+	}
+}
+
 static void
 run_load(struct cpu *c, const struct insn *i, unsigned size)
 {
 	struct x87_image m;
 	uint8_t operand[16];
 
-	mem_read(c, i, insn_lin(c, i, size, false), operand, size);
+	operand_read(c, i, operand, size);
 	image_from(&m, &c->x87);
 	soft_x87_run(&m, mem_stub(i), operand, FLAGS_ALWAYS);
 	image_to(&m, &c->x87);
@@ -211,7 +257,7 @@ run_store(struct cpu *c, const struct insn *i, unsigned size)
 	image_from(&m, &c->x87);
 	soft_x87_run(&m, mem_stub(i), operand, FLAGS_ALWAYS);
 	if (!(m.sw & ~m.cw & (MXCSR_FLAGS & ~FX_PE)))
-		mem_write(c, i, lin, operand, size);
+		operand_write(c, i, lin, operand, size);
 	image_to(&m, &c->x87);
 	note_insn(c, i);
 }
@@ -317,7 +363,7 @@ tag(const struct x87 *f, unsigned n)
 	exponent &= 0x7fff;
 	if (!exponent && !mantissa)
 		return 1;
-	return exponent == 0x7fff || !(mantissa >> 63) ? 2 : 0;
+	return !exponent || exponent == 0x7fff || !(mantissa >> 63) ? 2 : 0;
 }
 
 static bool
@@ -414,6 +460,35 @@ env_set(struct cpu *c, const struct insn *i, const uint8_t *p)
 	x87_summarize(f);
 }
 
+/* The first word through its own accessor, which checks the alignment. */
+static void
+image_write(
+    struct cpu *c, const struct insn *i, const uint8_t *p, unsigned size)
+{
+	uint64_t lin = insn_lin(c, i, size, true);
+	uint32_t first;
+
+	mem_probe_write(c, i, lin, size);
+	memcpy(&first, p, 4);
+	if (i->opsize == 2)
+		mem_write16(c, i, lin, (uint16_t)first);
+	else
+		mem_write32(c, i, lin, first);
+	mem_write(c, i, lin, p, size);
+}
+
+static void
+image_read(struct cpu *c, const struct insn *i, uint8_t *p, unsigned size)
+{
+	uint64_t lin = insn_lin(c, i, size, false);
+
+	if (i->opsize == 2)
+		(void)mem_read16(c, i, lin);
+	else
+		(void)mem_read32(c, i, lin);
+	mem_read(c, i, lin, p, size);
+}
+
 static void
 fnstenv(struct cpu *c, const struct insn *i)
 {
@@ -421,7 +496,7 @@ fnstenv(struct cpu *c, const struct insn *i)
 	unsigned size = env_size(i);
 
 	env_get(c, i, env);
-	mem_write(c, i, insn_lin(c, i, size, true), env, size);
+	image_write(c, i, env, size);
 	c->x87.cw |= MXCSR_FLAGS;
 	x87_summarize(&c->x87);
 }
@@ -439,7 +514,7 @@ fldenv(struct cpu *c, const struct insn *i)
 	uint8_t env[28];
 	unsigned size = env_size(i);
 
-	mem_read(c, i, insn_lin(c, i, size, false), env, size);
+	image_read(c, i, env, size);
 	env_set(c, i, env);
 }
 
@@ -459,7 +534,7 @@ fnsave(struct cpu *c, const struct insn *i)
 	env_get(c, i, image);
 	for (n = 0; n < 8; n++)
 		memcpy(image + env + 10 * n, &c->x87.st[(t + n) & 7], 10);
-	mem_write(c, i, insn_lin(c, i, env + 80, true), image, env + 80);
+	image_write(c, i, image, env + 80);
 	x87_init(c);
 }
 
@@ -476,7 +551,7 @@ frstor(struct cpu *c, const struct insn *i)
 	uint8_t image[28 + 80];
 	unsigned n, env = env_size(i), t;
 
-	mem_read(c, i, insn_lin(c, i, env + 80, false), image, env + 80);
+	image_read(c, i, image, env + 80);
 	env_set(c, i, image);
 	t = top(&c->x87);
 	for (n = 0; n < 8; n++)

