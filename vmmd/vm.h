@@ -66,6 +66,7 @@ struct device {
 	struct channel channel;
 	struct event *on_message, *on_exit, *on_timer;
 	unsigned starts, restarts;
+	uint64_t last_commit; /* the commit word when it last died */
 	uint64_t died_ns, ready_ns;
 	uint64_t ping_ns; /* when the unanswered ping went; 0: none */
 	uint64_t log_window_ns;
@@ -92,6 +93,13 @@ struct device {
 };
 
 void device_init(struct device *d, struct vm *vm);
+/*
+ * The host's uid and gid of a device's process, if we are root: each device has
+ * its own, for as long as the VM lives, 0x70000000 + (the broker's pid, low 16
+ * bits) * 256 + index; the loader's index is 255.  Where the user namespace has
+ * no such uid: that of nobody.
+ */
+uid_t device_uid(pid_t broker, unsigned index);
 /* Start its host.  A failure ends in the same place as an early death. */
 void device_start(struct device *d);
 /* A placement as a message. */
