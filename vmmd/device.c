@@ -102,6 +102,27 @@ device_finish(struct device *d)
 		device_kill(d, "the VM has ended");
 }
 
+/* It is to do its next step in that time. */
+static void
+set_deadline(struct device *d)
+{
+	set_timer(d,
+	    d->loader		   ? LOADER_DEADLINE_NS
+		: d->restarts == 0 ? FIRST_READY_NS
+				   : READY_NS);
+}
+
+void
+device_configure(struct device *d)
+{
+	if (device_send_configuration(d) < 0) {
+		device_kill(d, "it does not take its configuration");
+		return;
+	}
+	d->state = DEVICE_CONFIGURED;
+	set_deadline(d);
+}
+
 /* ---- messages ---- */
 
 static void
@@ -123,6 +144,8 @@ on_hello(struct device *d, const Bulkhead__Hello *hello)
 		device_kill(d, "it came back with another shape");
 		return;
 	}
+	/* What it waits for now is not its own fault. */
+	event_del(d->on_timer);
 	d->manifest = m;
 	d->greeted_once = true;
 	d->state = DEVICE_GREETED;
@@ -335,9 +358,10 @@ died_early(struct device *d)
 	}
 	d->state = DEVICE_REMOVED;
 	vm_fail(d->vm,
-	    refused	    ? EPERM
-		: d->loader ? ENOEXEC
-			    : EINVAL,
+	    refused			? EPERM
+		: d->failure[0] == '\0' ? EIO
+		: d->loader		? ENOEXEC
+					: EINVAL,
 	    "%s%s: %s", d->loader ? "" : "device ", d->name,
 	    d->failure[0] != '\0' ? d->failure : d->last_death);
 }
@@ -517,10 +541,7 @@ device_start(struct device *d)
 		device_kill(d, "out of memory");
 		return;
 	}
-	set_timer(d,
-	    d->loader		   ? LOADER_DEADLINE_NS
-		: d->restarts == 0 ? FIRST_READY_NS
-				   : READY_NS);
+	set_deadline(d);
 	return;
 fail:
 	if (err[0] == '\0')

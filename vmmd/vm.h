@@ -112,8 +112,10 @@ struct placement_message {
 void device_fill_placement(struct placement_message *m, struct device *d);
 /* After the layout: make what outlives it, and bind it.  0 or -errno. */
 int device_build(struct device *d);
-/* Send configure or load. */
+/* Send configure or load, and see to it that it gets on with it. */
 void device_configure(struct device *d);
+/* 0 or -errno. */
+int device_send_configuration(struct device *d);
 void device_kill(struct device *d, const char *why);
 /* Send finish; if that cannot be, kill. */
 void device_finish(struct device *d);
