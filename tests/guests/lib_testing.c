@@ -28,8 +28,8 @@ check(const char *name, uint64_t got, uint64_t want)
 	if (got == want)
 		guest_print("pass %s\n", name);
 	else
-		guest_print("fail %s: got 0x%lx, want 0x%lx\n", name, got,
-		    want);
+		guest_print(
+		    "fail %s: got 0x%lx, want 0x%lx\n", name, got, want);
 }
 
 void
@@ -38,8 +38,8 @@ check_least(const char *name, uint64_t got, uint64_t least)
 	if (got >= least)
 		guest_print("pass %s\n", name);
 	else
-		guest_print("fail %s: got %lu, want at least %lu\n", name, got,
-		    least);
+		guest_print(
+		    "fail %s: got %lu, want at least %lu\n", name, got, least);
 }
 
 uint64_t
@@ -117,8 +117,7 @@ traps_load(void)
 	const struct {
 		uint16_t limit;
 		uint64_t base;
-	} __attribute__((packed)) idtr = { sizeof(idt) - 1,
-		(uintptr_t)idt };
+	} __attribute__((packed)) idtr = { sizeof(idt) - 1, (uintptr_t)idt };
 
 	__asm__ volatile("lidt %0" ::"m"(idtr));
 }

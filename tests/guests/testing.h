@@ -64,8 +64,7 @@ struct __attribute__((packed)) tss {
 };
 extern struct tss guest_tss;
 /* f(arg) at CPL3; interrupts are off afterwards. */
-uint64_t user_call(
-    uint64_t (*f)(uint64_t), uint64_t arg, uint64_t rflags);
+uint64_t user_call(uint64_t (*f)(uint64_t), uint64_t arg, uint64_t rflags);
 void user_leave(uint64_t result) __attribute__((noreturn));
 
 /* ---- interrupt controllers ---- */
@@ -110,8 +109,8 @@ extern void (*ap_main)(void);
 extern const uint8_t ap_trampoline[], ap_trampoline_end[];
 #define AP_START 0x8000u
 
-#define CPUID(leaf, a, b, c, d)                      \
-	__asm__ volatile("cpuid"                     \
+#define CPUID(leaf, a, b, c, d)                               \
+	__asm__ volatile("cpuid"                              \
 			 : "=a"(a), "=b"(b), "=c"(c), "=d"(d) \
 			 : "a"(leaf), "c"(0))
 
