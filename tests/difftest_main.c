@@ -129,6 +129,11 @@ compare(
 	/* How much of an undefined instruction is fetched before #UD. */
 	if (want->vector == 14 && (want->error & 16) && got->vector == 6)
 		return 0;
+	/* MXCSR.MM is of AMD's misaligned SSE, which the host declares. */
+	memcpy(&mxcsr, want->fx + 24, 4);
+	if ((mxcsr & ~MXCSR_MASK) && got->vector == 13 && j->key[0] &&
+	    j->key[1] == 0xae)
+		return 0;
 	if (want->vector != got->vector)
 		return DIFF_VECTOR;
 	/* The kernel hides what is mapped for it. */
@@ -153,7 +158,6 @@ compare(
 			got->fx + fx_fields[n].at, fx_fields[n].size) &&
 		    !hidden_field(want, fx_fields[n].at))
 			what |= DIFF_X87;
-	memcpy(&mxcsr, want->fx + 24, 4);
 	memcpy(&mxcsr_got, got->fx + 24, 4);
 	mxcsr ^= mxcsr_got;
 	/* Whether a result that raised an unmasked underflow was inexact too,
