@@ -101,8 +101,11 @@ later_main(void *ctx)
 	if (l->msi) {
 		hv->msi_send(l->rig->partition, l->addr, l->data);
 	} else {
+		/* Up and down at once, or the guest's next one is no edge. */
+		pthread_mutex_lock(&l->rig->lock);
 		hv->irq_set(l->rig->partition, l->data, true);
 		hv->irq_set(l->rig->partition, l->data, false);
+		pthread_mutex_unlock(&l->rig->lock);
 	}
 	return NULL;
 }

@@ -15,7 +15,7 @@ struct idt_gate {
 
 volatile uint64_t trap_count[256];
 volatile struct fault fault;
-volatile uint64_t fault_resume;
+volatile uint64_t fault_resume, early_wakes;
 struct tss guest_tss;
 
 static bool in_service;
@@ -66,6 +66,13 @@ guest_trap(struct trap_frame *f)
 	uint8_t v = (uint8_t)f->vector;
 	uint64_t cr2;
 
+	/* STI holds interrupts off for one instruction, the HLT; a KVM that
+	 * emulates kernel mode may let one in before it, and the HLT would
+	 * then sleep for ever. */
+	if (f->rip == (uintptr_t)interrupt_wait_hlt) {
+		f->rip = (uintptr_t)interrupt_wait_end;
+		early_wakes++;
+	}
 	if (handlers[v]) {
 		handlers[v](f);
 		return;
