@@ -536,7 +536,7 @@ gen_memory(struct rng *r, const struct form *f, struct job *j, uint8_t *p,
     uint64_t target, uint64_t next_ip)
 {
 	unsigned mod = f->modrm >> 6, rm = f->modrm & 7, n = 0;
-	unsigned base = rm | (f->rex & 1) << 3, index = 16, scale = 0;
+	unsigned base = rm | (f->rex & 1u) << 3, index = 16, scale = 0;
 	int64_t disp = 0;
 	unsigned disp_size = mod == 1 ? 1 : mod == 2 ? 4 : 0;
 	uint64_t rest = target;

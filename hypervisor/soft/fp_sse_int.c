@@ -168,6 +168,7 @@ maskmov(struct cpu *c, const struct insn *i, union vreg *src,
 	if (i->addrsize < 8)
 		off = i->addrsize == 4 ? (uint32_t)off : (uint16_t)off;
 	lin = seg_lin(c, i, i->seg, off, size, true);
+	fp_check_alignment(c, i, lin, 8);
 	mem_probe_write(c, i, lin, size);
 	for (n = 0; n < size; n++)
 		if (mask->b[n] & 0x80)
@@ -188,8 +189,8 @@ maskmovq(struct cpu *c, const struct insn *i)
 
 	src.q[0] = mm_get(c, i->reg);
 	mask.q[0] = mm_get(c, i->rm);
-	maskmov(c, i, &src, &mask, 8);
 	mmx_mode(c);
+	maskmov(c, i, &src, &mask, 8);
 }
 
 OP(op_maskmovq)

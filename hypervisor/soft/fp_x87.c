@@ -149,17 +149,15 @@ static void
 note_insn(struct cpu *c, const struct insn *i)
 {
 	struct x87 *f = &c->x87;
-	unsigned modrm = (i->reg & 7u) << 3 | (i->rm & 7u);
 
 	f->fip = insn_ip(c, i);
 	f->fcs = c->seg[CS].sel;
 	if (i->flags & INSN_MEM) {
 		f->fdp = insn_ea(c, i);
 		f->fds = c->seg[i->seg].sel;
-	} else {
-		modrm |= 0xc0;
 	}
-	f->fop = (uint16_t)((i->opcode & 7u) << 8 | modrm);
+	/* The decoder keeps the whole ModRM byte there. */
+	f->fop = (uint16_t)((i->opcode & 7u) << 8 | (i->imm2 & 0xffu));
 }
 
 static const char *
@@ -204,6 +202,7 @@ operand_read(struct cpu *c, const struct insn *i, uint8_t *p, unsigned size)
 		v = mem_read64(c, i, lin);
 		break;
 	default:
+		fp_check_alignment(c, i, lin, 8);
 		mem_read(c, i, lin, p, size);
 		return;
 	}
@@ -254,10 +253,13 @@ run_store(struct cpu *c, const struct insn *i, unsigned size)
 	struct x87_image m;
 	uint8_t operand[16];
 
+	fp_check_alignment(c, i, lin, MIN(size, 8u));
 	image_from(&m, &c->x87);
 	soft_x87_run(&m, mem_stub(i), operand, FLAGS_ALWAYS);
 	if (!(m.sw & ~m.cw & (MXCSR_FLAGS & ~FX_PE)))
 		operand_write(c, i, lin, operand, size);
+	else
+		mem_probe_write(c, i, lin, size);
 	image_to(&m, &c->x87);
 	note_insn(c, i);
 }
@@ -460,20 +462,13 @@ env_set(struct cpu *c, const struct insn *i, const uint8_t *p)
 	x87_summarize(f);
 }
 
-/* The first word through its own accessor, which checks the alignment. */
 static void
 image_write(
     struct cpu *c, const struct insn *i, const uint8_t *p, unsigned size)
 {
 	uint64_t lin = insn_lin(c, i, size, true);
-	uint32_t first;
 
-	mem_probe_write(c, i, lin, size);
-	memcpy(&first, p, 4);
-	if (i->opsize == 2)
-		mem_write16(c, i, lin, (uint16_t)first);
-	else
-		mem_write32(c, i, lin, first);
+	fp_check_alignment(c, i, lin, i->opsize == 2 ? 2 : 4);
 	mem_write(c, i, lin, p, size);
 }
 
@@ -482,10 +477,7 @@ image_read(struct cpu *c, const struct insn *i, uint8_t *p, unsigned size)
 {
 	uint64_t lin = insn_lin(c, i, size, false);
 
-	if (i->opsize == 2)
-		(void)mem_read16(c, i, lin);
-	else
-		(void)mem_read32(c, i, lin);
+	fp_check_alignment(c, i, lin, i->opsize == 2 ? 2 : 4);
 	mem_read(c, i, lin, p, size);
 }
 
