@@ -311,3 +311,15 @@ ioapic_low(unsigned pin)
 {
 	return ioapic_read(0x10 + 2 * pin);
 }
+
+void
+ap_start(void (*f)(void))
+{
+	uint8_t *to = (uint8_t *)(uintptr_t)AP_START;
+
+	for (size_t i = 0; ap_trampoline + i < ap_trampoline_end; i++)
+		to[i] = ap_trampoline[i];
+	ap_main = f;
+	lapic_ipi(1, 0x4500);
+	lapic_ipi(1, 0x4600 | AP_START >> 12);
+}

@@ -116,6 +116,7 @@ extern uint64_t pml4[512];
 extern void (*ap_main)(void);
 extern const uint8_t ap_trampoline[], ap_trampoline_end[];
 #define AP_START 0x8000u
+void ap_start(void (*f)(void)); /* send it INIT and SIPI */
 
 #define CPUID(leaf, a, b, c, d)                               \
 	__asm__ volatile("cpuid"                              \
