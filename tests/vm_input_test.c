@@ -119,7 +119,7 @@ make_bzimage(const char *name, uint16_t version, uint16_t xloadflags)
 	sectors[0x211] = 1;
 	memcpy(&sectors[0x230], (const uint8_t[]){ 0, 0, 0x20, 0 }, 4);
 	memcpy(&sectors[0x236], &xloadflags, 2);
-	sectors[0x25a] = 1;
+	sectors[0x25a] = 0x10;
 	fwrite(sectors, sizeof(sectors), 1, f);
 	fclose(f);
 }
@@ -285,9 +285,8 @@ static const struct input options[] = {
 	    "unknown device type", "serial", false },
 	{ "an_unknown_option_of_a_device", HELLO "--device serial,bogus=1",
 	    EXIT_USAGE, "--device serial: unknown option bogus", NULL, false },
-	{ "two_devices_of_one_name",
-	    HELLO "--device debugport,name=a --device debugport,name=a",
-	    EXIT_USAGE, "name", NULL, false },
+	{ "two_types_of_one_name", HELLO "--device debugport,name=rtc",
+	    EXIT_USAGE, "rtc", NULL, false },
 	{ "an_unknown_backend",
 	    "vmmctl/vmmctl run --kernel guests/hello.elf --hypervisor bogus",
 	    EXIT_USAGE, "--hypervisor bogus: unknown", "auto kvm soft", false },
