@@ -8,91 +8,6 @@
 	"exec vmmctl/vmmctl run --hypervisor soft --quiet --kernel " \
 	"guests/bench_recover.elf "
 
-/* ---- looking at processes ---- */
-
-#define CHILDREN 64u
-
-static unsigned
-children_of(pid_t pid, pid_t out[CHILDREN])
-{
-	char path[64], line[2048] = "", *at = line, *end;
-	unsigned n = 0;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pid, pid);
-	f = fopen(path, "re");
-	if (f == NULL)
-		return 0;
-	if (fgets(line, sizeof(line), f) == NULL)
-		line[0] = '\0';
-	fclose(f);
-	while (n < CHILDREN) {
-		long child = strtol(at, &end, 10);
-
-		if (end == at)
-			break;
-		out[n++] = (pid_t)child;
-		at = end;
-	}
-	return n;
-}
-
-/* The second word of its command line: of a device host, the type. */
-static void
-type_of(pid_t pid, char out[32])
-{
-	char path[64], line[128];
-	ssize_t n;
-	size_t first;
-	int fd;
-
-	snprintf(out, 32, "?");
-	snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return;
-	n = read(fd, line, sizeof(line) - 2);
-	close(fd);
-	if (n <= 0)
-		return;
-	line[n] = line[n + 1] = '\0';
-	first = strlen(line);
-	snprintf(out, 32, "%.31s", line + first + 1);
-}
-
-/* The process of a device below that vmmctl; 0: none within `ms`. */
-static pid_t
-find_device(const struct vm_run *r, const char *type, long ms)
-{
-	uint64_t end = time_now_ns() + (uint64_t)ms * 1000000;
-	pid_t brokers[CHILDREN], hosts[CHILDREN];
-	char name[32];
-
-	do {
-		unsigned n = children_of(r->pid, brokers);
-
-		for (unsigned i = 0; i < n; i++) {
-			unsigned m = children_of(brokers[i], hosts);
-
-			for (unsigned j = 0; j < m; j++) {
-				type_of(hosts[j], name);
-				if (strcmp(name, type) == 0)
-					return hosts[j];
-			}
-		}
-		vm_sleep_ms(5);
-	} while (time_now_ns() < end);
-	return 0;
-}
-
-static pid_t
-find_broker(const struct vm_run *r)
-{
-	pid_t brokers[CHILDREN];
-
-	return children_of(r->pid, brokers) == 1 ? brokers[0] : 0;
-}
-
 /* Real, effective, saved and file system id; false if they are not the same. */
 static bool
 read_id(pid_t pid, const char *which, unsigned *id)
@@ -146,10 +61,10 @@ each_device_has_a_uid_of_its_own(void)
 
 	vm_start(&r, 30, BUSY "--name uid-%d", (int)getpid());
 	CU_ASSERT(vm_await(&r, "measuring", 10000));
-	broker = find_broker(&r);
+	broker = vm_find_broker(&r);
 	CU_ASSERT(broker != 0);
 	for (unsigned i = 0; i < ARRAY_LEN(types); i++) {
-		pid[i] = find_device(&r, types[i], 5000);
+		pid[i] = vm_find_device(&r, types[i], 5000);
 		CU_ASSERT_FATAL(pid[i] != 0);
 		CU_ASSERT(read_id(pid[i], "Uid:", &uid[i]));
 		CU_ASSERT(read_id(pid[i], "Gid:", &gid));
@@ -164,7 +79,7 @@ each_device_has_a_uid_of_its_own(void)
 	/* Its successor is the same user. */
 	kill(pid[1], SIGKILL);
 	do
-		next = find_device(&r, types[1], 5000);
+		next = vm_find_device(&r, types[1], 5000);
 	while (next == pid[1]);
 	CU_ASSERT(next != 0);
 	CU_ASSERT(vm_await(&r, "go", 10000));
@@ -214,7 +129,7 @@ nothing_is_left_of_a_killed_broker(void)
 
 	vm_start(&r, 30, BUSY "--name broker-%d", (int)getpid());
 	CU_ASSERT(vm_await(&r, "measuring", 10000));
-	broker = find_broker(&r);
+	broker = vm_find_broker(&r);
 	CU_ASSERT_FATAL(broker != 0);
 	kill(broker, SIGKILL);
 	vm_finish(&r, 1);
@@ -275,7 +190,7 @@ devices_killed_in_boot_are_tried_again(void)
 	    "--kernel guests/hello.elf --name boot-%d",
 	    folder, (int)getpid());
 	for (size_t i = 0; i < ARRAY_LEN(victims); i++) {
-		pid_t pid = find_device(&r, victims[i], 5000);
+		pid_t pid = vm_find_device(&r, victims[i], 5000);
 
 		CU_ASSERT(pid > 0);
 		if (pid > 0)
