@@ -20,8 +20,7 @@ static const char mounts[] =
     "mount -t devtmpfs dev /dev\n"
     "echo \"test: runs $(uname -s)\"\n";
 
-static bool
-shell(const char *fmt, ...)
+static bool PRINTF_LIKE(1, 2) shell(const char *fmt, ...)
 {
 	char command[3 * PATH_MAX];
 	va_list ap;
