@@ -186,7 +186,7 @@ gen_fx(struct rng *r, uint8_t *fx)
 	memcpy(fx, &cw, 2);
 	memcpy(fx + 2, &sw, 2);
 	fx[4] = one_in(r, 3) ? (uint8_t)rnd(r) : 0xff;
-	for (n = 6; n < 24; n++)
+	for (n = 6; n < 24 && (sw & 0x80); n++)
 		fx[n] = (uint8_t)rnd(r);
 	fx[7] &= 7;
 	/* The upper halves of FIP and FDP: canonical. */
@@ -536,7 +536,7 @@ gen_memory(struct rng *r, const struct form *f, struct job *j, uint8_t *p,
     uint64_t target, uint64_t next_ip)
 {
 	unsigned mod = f->modrm >> 6, rm = f->modrm & 7, n = 0;
-	unsigned base = rm | (f->rex & 1) << 3, index = 16, scale = 0;
+	unsigned base = rm | (f->rex & 1u) << 3, index = 16, scale = 0;
 	int64_t disp = 0;
 	unsigned disp_size = mod == 1 ? 1 : mod == 2 ? 4 : 0;
 	uint64_t rest = target;
@@ -741,6 +741,12 @@ gen_case(uint64_t seed, uint64_t index, int map, int opcode, struct job *j)
 			j->gpr[k] = (uint64_t)(int64_t)(int8_t)rnd(&r);
 	} else if (f.map == 0 && f.opcode >= 0xa0 && f.opcode < 0xa4) {
 		tail = gen_target(&r);
+	}
+	/* By more than the operand's bits the result is undefined. */
+	if (f.map == 1 && f.opsize && !(f.rex & 8) &&
+	    (f.opcode & 0xf6) == 0xa4) {
+		tail &= 0xf;
+		j->gpr[1] &= ~(uint64_t)0x10;
 	}
 	memcpy(p, &tail, 8);
 	j->len = (uint8_t)(p + 8 - j->code > 24 ? 24 : p + 8 - j->code);

@@ -93,9 +93,13 @@ child_signal(int sig UNUSED, siginfo_t *si UNUSED, void *context)
 	const struct job *j;
 	unsigned n;
 
-	/* A case may have set AC, with which this would not run. */
-	__asm__ volatile("pushfq; andl $~0x40000, (%%rsp); popfq" ::
+	/* A case may have set AC, with which this would not run, and NT
+	 * and ID, which sigreturn would leave to the next. */
+	__asm__ volatile("pushfq; andl $~0x244000, (%%rsp); popfq" ::
 			     : "cc", "memory");
+	/* Clears the error pointers, which sigreturn loads only while an
+	 * exception is pending. */
+	__asm__ volatile("fninit");
 	if (child.busy) {
 		j = &child.box->job[child.at];
 		if (j->rep && g[REG_TRAPNO] == 1 &&

@@ -32,6 +32,7 @@ static int
 chips_create(struct hv_partition *p)
 {
 	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
+	struct kvm_reinject_control late = { .pit_reinject = 0 };
 	__u64 identity = IDENTITY_ADDRESS;
 	int err;
 
@@ -45,7 +46,12 @@ chips_create(struct hv_partition *p)
 	if (err)
 		return err;
 	err = kvm_ioctl(p->vm, KVM_CREATE_PIT2, &pit);
-	return err ? err : kvm_routes_set(p);
+	if (err)
+		return err;
+	/* Ticks that the guest missed are one: kernels of today keep time by
+	 * other clocks, and a burst of old ticks only disturbs them. */
+	kvm_ioctl(p->vm, KVM_REINJECT_CONTROL, &late);
+	return kvm_routes_set(p);
 }
 
 static void

@@ -16,7 +16,7 @@
 #include "hypervisor/soft/mmu.h"
 
 #define ARENA_SIZE ((size_t)96 << 20)
-#define HASH_BITS  15u
+#define HASH_BITS  17u
 #define PAGES_BITS 12u
 #define MAIL_ALL   UINT32_MAX /* as a size: drop all blocks */
 /* A block at its largest: bytes reach at most one page further. */
@@ -207,16 +207,30 @@ block_cache_destroy(struct cpu *c)
 	c->blocks = NULL;
 }
 
+/*
+ * An epoch for each half of the address space, so that code of the kernel, in
+ * global pages, outlives the changes of CR3.  Code there in pages that are not
+ * global makes that half go with every flush, too.
+ */
+static void
+next_epoch(struct block_cache *b, unsigned half)
+{
+	b->local[half] = false;
+	/* Twelve bits: when they are used up, empty it by hand. */
+	if ((++b->epoch[half] & 0xfff) == 0)
+		memset(b->jump, 0, sizeof(b->jump));
+}
+
 void
-block_jump_flush(struct cpu *c)
+block_jump_flush(struct cpu *c, bool global_too)
 {
 	struct block_cache *b = c->blocks;
 
 	if (b == NULL)
 		return;
-	/* Twelve bits of epoch: when they are used up, empty it by hand. */
-	if ((++b->epoch & 0xfff) == 0)
-		memset(b->jump, 0, sizeof(b->jump));
+	next_epoch(b, 0);
+	if (global_too || c->mode != 8 || b->local[1])
+		next_epoch(b, 1);
 	block_jump_key(c);
 }
 
@@ -225,13 +239,14 @@ void
 block_jump_key(struct cpu *c)
 {
 	struct block_cache *b = c->blocks;
-	uint64_t key = (uint64_t)(b->epoch & 0xfff) << 4 |
-	    (c->mode == 8	   ? 8u
-		    : c->mode == 4 ? 4u
-				   : 0u) |
+	uint64_t mode = (c->mode == 8	       ? 8u
+				: c->mode == 4 ? 4u
+					       : 0u) |
 	    (c->cpl == 3 ? 2u : 0u) | 1;
 
-	b->jump_key = key << 48;
+	for (unsigned half = 0; half < 2; half++)
+		b->jump_key[half] =
+		    ((uint64_t)(b->epoch[half] & 0xfff) << 4 | mode) << 48;
 }
 
 static void
@@ -262,7 +277,7 @@ block_flush(struct cpu *c)
 	memset(b->jump, 0, sizeof(b->jump));
 	b->arena_used = 0;
 	c->link = NULL;
-	block_jump_flush(c);
+	block_jump_flush(c, true);
 }
 
 static void

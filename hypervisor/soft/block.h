@@ -75,9 +75,10 @@ struct jump_entry {
 };
 
 struct block_cache {
-	uint64_t jump_key;
+	uint64_t jump_key[2]; /* by bit 63 of rip */
 	struct jump_entry jump[1u << JUMP_BITS];
-	uint32_t epoch;
+	uint32_t epoch[2];
+	bool local[2]; /* code in pages that are not global was entered */
 	uint64_t cs_base; /* for which jump[] holds */
 	uint32_t cs_limit;
 	struct block **hash;
@@ -93,11 +94,18 @@ block_jump_entry(struct block_cache *b, uint64_t rip)
 	return &b->jump[(rip ^ (rip >> JUMP_BITS)) & ((1u << JUMP_BITS) - 1)];
 }
 
+/* What the tag of rip is now. */
+static inline uint64_t
+block_jump_tag(const struct block_cache *b, uint64_t rip)
+{
+	return rip ^ b->jump_key[rip >> 63];
+}
+
 /* The block at c->rip, decoded if need be; one instruction long if single.
  * Raises #PF, #GP. */
 struct block *block_find(struct cpu *c, bool single);
-/* Mappings changed: empty the jump cache. */
-void block_jump_flush(struct cpu *c);
+/* Mappings changed: empty the jump cache, but for code in global pages. */
+void block_jump_flush(struct cpu *c, bool global_too);
 /* The mode or the privilege changed: c->blocks->jump_key. */
 void block_jump_key(struct cpu *c);
 /* An executable mapping of the frame at gpa is new: drop what devices have

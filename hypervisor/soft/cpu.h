@@ -225,8 +225,7 @@ struct lazy_flags {
 #define TLB_BITS 8
 #define TLB_SIZE (1u << TLB_BITS)
 struct tlb_entry {
-	uint64_t read_tag, write_tag,
-	    exec_tag; /* page address */
+	uint64_t read_tag, write_tag, exec_tag; /* page address */
 	uintptr_t host; /* host address - linear page address */
 	hv_gpa gpa;
 };
@@ -309,7 +308,12 @@ struct cpu {
 #define NEXT(c, i)	return (i)[1].fn((c), (i) + 1)
 #define END(c)		return
 #else
-#define NEXT(c, i) return
+#define NEXT(c, i)         \
+	do {               \
+		(void)(c); \
+		(void)(i); \
+		return;    \
+	} while (0)
 #define END(c)                    \
 	do {                      \
 		(c)->over = true; \

@@ -300,6 +300,16 @@ choose(const struct core_op *row, struct insn *i, unsigned mode)
 	return branch_fn(row, i, mode);
 }
 
+static op_fn *
+base_variant(op_fn *fn)
+{
+	for (const struct op_pair *p = base_pairs; p->fn != NULL; p++) {
+		if (p->fn == fn)
+			return p->base;
+	}
+	return fn;
+}
+
 /* The default segment, and the sentinel that 64-bit code uses for it. */
 static void
 set_segment(struct insn *i, unsigned override, unsigned mode)
@@ -397,6 +407,8 @@ decode_one(struct cursor *k, struct insn *i, unsigned mode, unsigned index)
 		i->disp = (int32_t)((uint32_t)i->disp + i->offset + i->len);
 	i->fast = mode == 8 && i->addrsize == 8;
 	i->fn = choose(&row, i, mode);
+	if (i->fast && i->index == NO_REG && i->seg == SEG_FLAT)
+		i->fn = base_variant(i->fn);
 	if (i->fn == NULL) {
 		i->fn = op_ud;
 		return false;
@@ -449,5 +461,8 @@ decode_block(struct insn *out, unsigned max, const uint8_t *code, unsigned have,
 	if (end[-1].fn == op_jmp64 || end[-1].fn == op_call64 ||
 	    (mode == 8 && end[-1].fn == jcc64[end[-1].opcode & 15]))
 		end[0].fast = page_local(mode, first_page, end[-1].imm);
+	if (d.count > 1 && mode == 8 &&
+	    end[-1].fn == jcc64[end[-1].opcode & 15])
+		end[-2].fn = fuse_compare(&end[-2]);
 	return d;
 }

@@ -210,6 +210,7 @@ DEFINE_GROUP(group14, psrlq, NO_ARITH, psllq)
 OP(op_emms)
 {
 	fp_enter_mmx(c, i);
+	mmx_mode(c);
 	c->x87.empty = 0xff;
 	NEXT(c, i);
 }

@@ -2,9 +2,9 @@
 #include "hypervisor/soft/fp_ops.h"
 
 /*
- * The error pointers are always saved and always loaded, as processors do that
- * have XSAVEERPTR; older ones of AMD's do so only while an exception is
- * pending, which software must expect of neither.
+ * FXSAVE and FXRSTOR of AMD's processors move the error pointers (FOP, FIP,
+ * FDP) only while an unmasked x87 exception is pending; else zeros are saved
+ * and nothing is loaded.  A saved image of ours always has them.
  */
 #define FX_SIZE	 512u
 #define FX_FCW	 0
@@ -19,7 +19,8 @@
 #define FX_XMM	 160
 
 static void
-image_get(const struct cpu *c, uint8_t *p, bool wide, unsigned xmms)
+image_get(
+    const struct cpu *c, uint8_t *p, bool wide, bool pointers, unsigned xmms)
 {
 	const struct x87 *f = &c->x87;
 	const uint32_t mask = MXCSR_MASK;
@@ -29,10 +30,12 @@ image_get(const struct cpu *c, uint8_t *p, bool wide, unsigned xmms)
 	memcpy(p + FX_FCW, &f->cw, 2);
 	memcpy(p + FX_FSW, &f->sw, 2);
 	p[FX_FTW] = (uint8_t)~f->empty;
-	memcpy(p + FX_FOP, &f->fop, 2);
-	memcpy(p + FX_FIP, &f->fip, wide ? 8 : 4);
-	memcpy(p + FX_FDP, &f->fdp, wide ? 8 : 4);
-	if (!wide) {
+	if (pointers) {
+		memcpy(p + FX_FOP, &f->fop, 2);
+		memcpy(p + FX_FIP, &f->fip, wide ? 8 : 4);
+		memcpy(p + FX_FDP, &f->fdp, wide ? 8 : 4);
+	}
+	if (pointers && !wide) {
 		memcpy(p + FX_FIP + 4, &f->fcs, 2);
 		memcpy(p + FX_FDP + 4, &f->fds, 2);
 	}
@@ -45,7 +48,8 @@ image_get(const struct cpu *c, uint8_t *p, bool wide, unsigned xmms)
 }
 
 static void
-image_set(struct cpu *c, const uint8_t *p, bool wide, unsigned xmms)
+image_set(
+    struct cpu *c, const uint8_t *p, bool wide, bool pointers, unsigned xmms)
 {
 	struct x87 *f = &c->x87;
 	unsigned n, t;
@@ -55,16 +59,19 @@ image_set(struct cpu *c, const uint8_t *p, bool wide, unsigned xmms)
 	memcpy(&f->sw, p + FX_FSW, 2);
 	t = f->sw >> X87_TOP_SHIFT & 7;
 	f->empty = (uint8_t)~p[FX_FTW];
-	memcpy(&f->fop, p + FX_FOP, 2);
-	f->fop &= 0x7ff;
-	f->fip = f->fdp = 0;
-	memcpy(&f->fip, p + FX_FIP, wide ? 8 : 4);
-	memcpy(&f->fdp, p + FX_FDP, wide ? 8 : 4);
-	if (!wide) {
-		memcpy(&f->fcs, p + FX_FIP + 4, 2);
-		memcpy(&f->fds, p + FX_FDP + 4, 2);
-	}
 	x87_summarize(f);
+	if (pointers || (f->sw & X87_ES)) {
+		memcpy(&f->fop, p + FX_FOP, 2);
+		f->fop &= 0x7ff;
+		f->fip = f->fdp = 0;
+		f->fcs = f->fds = 0;
+		memcpy(&f->fip, p + FX_FIP, wide ? 8 : 4);
+		memcpy(&f->fdp, p + FX_FDP, wide ? 8 : 4);
+		if (!wide) {
+			memcpy(&f->fcs, p + FX_FIP + 4, 2);
+			memcpy(&f->fds, p + FX_FDP + 4, 2);
+		}
+	}
 	for (n = 0; n < 8; n++)
 		memcpy(&f->st[(t + n) & 7], p + FX_ST + 16 * n, 10);
 	for (n = 0; n < xmms; n++)
@@ -77,13 +84,13 @@ void
 fp_image_get(const struct cpu *c, uint8_t *image)
 {
 	memset(image, 0, FX_SIZE);
-	image_get(c, image, true, 16);
+	image_get(c, image, true, true, 16);
 }
 
 void
 fp_image_set(struct cpu *c, const uint8_t *image)
 {
-	image_set(c, image, true, 16);
+	image_set(c, image, true, true, 16);
 }
 
 static unsigned
@@ -103,6 +110,7 @@ enter_fx(struct cpu *c, const struct insn *i, bool write)
 	if (c->cr0 & (CR0_EM | CR0_TS))
 		cpu_raise(c, EXC_NM, 0);
 	lin = insn_lin(c, i, FX_SIZE, write);
+	fp_check_alignment(c, i, lin, 4);
 	if (lin & 15)
 		cpu_raise_gp(c, i, 0);
 	return lin;
@@ -116,7 +124,7 @@ fxsave(struct cpu *c, const struct insn *i)
 	uint8_t image[FX_SIZE];
 
 	mem_probe_write(c, i, lin, FX_SIZE);
-	image_get(c, image, i->flags & INSN_REXW, xmms);
+	image_get(c, image, i->flags & INSN_REXW, c->x87.sw & X87_ES, xmms);
 	mem_write(c, i, lin, image, FX_XMM + 16 * xmms);
 }
 
@@ -132,7 +140,7 @@ fxrstor(struct cpu *c, const struct insn *i)
 	memcpy(&mxcsr, image + FX_MXCSR, 4);
 	if (xmms && (mxcsr & ~MXCSR_MASK))
 		cpu_raise_gp(c, i, 0);
-	image_set(c, image, i->flags & INSN_REXW, xmms);
+	image_set(c, image, i->flags & INSN_REXW, false, xmms);
 }
 
 static void

@@ -20,6 +20,17 @@ extern op_set set_shift_1[8], set_shift_cl[8], set_shift_imm[8];
 extern op_set set_imul_re, set_imul_imm;
 extern op_fn *const jcc64[16], *const jcc[16];
 
+/* A handler and its faster variant for memory operands without an index in a
+ * flat segment; ends with NULL. */
+struct op_pair {
+	op_fn *fn, *base;
+};
+extern const struct op_pair base_pairs[];
+
+/* Where i is a comparison before a 64-bit jcc i[1]: one handler for both, or
+ * i->fn. */
+op_fn *fuse_compare(const struct insn *i);
+
 /* With LOCK. */
 OP(op_lock_alu_er);
 OP(op_lock_alu_ei);

@@ -39,6 +39,33 @@
 	}                                                                 \
 	MEM_OP(name)
 
+/* The same where the address is a base register and a displacement. */
+#define LOAD_BASE(name, size, put)                                    \
+	static OP(name##_base)                                        \
+	{                                                             \
+		const void *host = tlb_read(c, base_lin(c, i), size); \
+		uint64_t v;                                           \
+		if (UNLIKELY(host == NULL)) {                         \
+			name##_slow(c, i);                            \
+			return;                                       \
+		}                                                     \
+		v = host_load(host, size);                            \
+		put;                                                  \
+		NEXT(c, i);                                           \
+	}
+
+#define STORE_BASE(name, size, value)                            \
+	static OP(name##_base)                                   \
+	{                                                        \
+		void *host = tlb_write(c, base_lin(c, i), size); \
+		if (UNLIKELY(host == NULL)) {                    \
+			name##_slow(c, i);                       \
+			return;                                  \
+		}                                                \
+		host_store(host, size, value);                   \
+		NEXT(c, i);                                      \
+	}
+
 #define MOV(size)                                           \
 	static OP(mov_er_r_##size)                          \
 	{                                                   \
@@ -59,10 +86,36 @@
 	LOAD(mov_re_m_##size, size, SET_REG(c, i, size, v)) \
 	STORE(mov_ei_m_##size, size, i->imm)
 
+#define MOV_BASE(size)                                           \
+	STORE_BASE(mov_er_m_##size, size, GET_REG(c, i, size))   \
+	LOAD_BASE(mov_re_m_##size, size, SET_REG(c, i, size, v)) \
+	STORE_BASE(mov_ei_m_##size, size, i->imm)
+
 SIZES(MOV)
+SIZES(MOV_BASE)
 op_set set_mov_er = SET(mov_er);
 op_set set_mov_re = SET(mov_re);
 op_set set_mov_ei = SET(mov_ei);
+
+#define BASE_ROW(name)            \
+	{                         \
+		name, name##_base \
+	}
+const struct op_pair base_pairs[] = {
+	BASE_ROW(mov_er_m_1),
+	BASE_ROW(mov_er_m_2),
+	BASE_ROW(mov_er_m_4),
+	BASE_ROW(mov_er_m_8),
+	BASE_ROW(mov_re_m_1),
+	BASE_ROW(mov_re_m_2),
+	BASE_ROW(mov_re_m_4),
+	BASE_ROW(mov_re_m_8),
+	BASE_ROW(mov_ei_m_1),
+	BASE_ROW(mov_ei_m_2),
+	BASE_ROW(mov_ei_m_4),
+	BASE_ROW(mov_ei_m_8),
+	{ NULL, NULL },
+};
 
 /* Source of size `from`; the set's size is the destination's. */
 #define WIDEN(name, from, size, extend)                                \

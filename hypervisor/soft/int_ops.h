@@ -90,6 +90,13 @@ operand_lin(struct cpu *c, const struct insn *i, unsigned size, bool write)
 	return insn_lin(c, i, size, write);
 }
 
+/* Of an operand that is a base register and a displacement, no more. */
+ALWAYS_INLINE uint64_t
+base_lin(const struct cpu *c, const struct insn *i)
+{
+	return cpu_word(c, i->base) + (uint64_t)(int64_t)i->disp;
+}
+
 /*
  * One memory operand.  In the fast body, operand_begin() false means: return
  * false.
@@ -262,7 +269,7 @@ jump_direct(struct cpu *c, const struct insn *row, uint64_t target)
 	if (!row->fast) {
 		struct jump_entry *e = block_jump_entry(c->blocks, target);
 
-		if (LIKELY(e->tag == (target ^ c->blocks->jump_key)))
+		if (LIKELY(e->tag == block_jump_tag(c->blocks, target)))
 			return e->insn->fn(c, e->insn);
 		END(c);
 	}
@@ -280,7 +287,7 @@ jump_indirect(struct cpu *c, uint64_t target)
 #ifdef SOFT_TAIL_CALLS
 	struct jump_entry *e = block_jump_entry(c->blocks, target);
 
-	if (LIKELY(e->tag == (target ^ c->blocks->jump_key)) &&
+	if (LIKELY(e->tag == block_jump_tag(c->blocks, target)) &&
 	    LIKELY(!atomic_load_explicit(&c->attention, memory_order_relaxed)))
 		return e->insn->fn(c, e->insn);
 #endif

@@ -562,7 +562,7 @@ tlb_flush(struct cpu *c, bool global_too)
 		if (global_too || !(c->tlb[1][n].gpa & TLB_GLOBAL))
 			tlb_clear(&c->tlb[1][n], n);
 	}
-	block_jump_flush(c);
+	block_jump_flush(c, global_too);
 }
 
 void
@@ -570,7 +570,16 @@ tlb_flush_page(struct cpu *c, uint64_t lin)
 {
 	tlb_clear(&c->tlb[0][tlb_index(lin)], tlb_index(lin));
 	tlb_clear(&c->tlb[1][tlb_index(lin)], tlb_index(lin));
-	block_jump_flush(c);
+	block_jump_flush(c, lin >> 63);
+}
+
+bool
+tlb_global(const struct cpu *c, uint64_t lin)
+{
+	const struct tlb_entry *e = &c->tlb[c->cpl == 3][tlb_index(lin)];
+
+	return e->exec_tag == (lin & ~(uint64_t)PAGE_OFFSET) &&
+	    (e->gpa & TLB_GLOBAL);
 }
 
 bool

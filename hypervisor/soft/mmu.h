@@ -103,6 +103,9 @@ hv_gpa mmu_fetch(struct cpu *c, uint64_t lin, uint8_t **host);
  * was. */
 bool tlb_protect(struct cpu *c, hv_gpa gpa);
 
+/* Was the page that was just fetched from a global one? */
+bool tlb_global(const struct cpu *c, uint64_t lin);
+
 static inline bool
 lin_canonical(uint64_t lin)
 {

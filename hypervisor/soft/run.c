@@ -39,7 +39,7 @@ set_context(struct cpu *c)
 		c->seg[CS].limit != b->cs_limit)) {
 		b->cs_base = c->seg[CS].base;
 		b->cs_limit = c->seg[CS].limit;
-		block_jump_flush(c);
+		block_jump_flush(c, true);
 	}
 	block_jump_key(c);
 }
@@ -60,14 +60,15 @@ next_block(struct cpu *c)
 	struct block *k;
 
 	c->link = NULL;
-	if (e->tag == (c->rip ^ c->blocks->jump_key) &&
+	if (e->tag == block_jump_tag(c->blocks, c->rip) &&
 	    e->insn->fn != op_block_stale) {
 		k = block_of(e->insn);
 	} else {
 		k = block_find(c, false);
 		if (k->stale)
 			return k->insn;
-		e->tag = c->rip ^ c->blocks->jump_key;
+		c->blocks->local[c->rip >> 63] |= !tlb_global(c, c->rip);
+		e->tag = block_jump_tag(c->blocks, c->rip);
 		e->insn = k->insn;
 	}
 	if (from != NULL && k->page[1] == BLOCK_NO_PAGE)

@@ -438,11 +438,11 @@ popf(struct cpu *c, const struct insn *i)
 {
 	struct stack s = stack_current(c);
 	uint32_t fl = (uint32_t)sys_pop(c, i, &s, i->opsize);
-	uint32_t mask = sys_flags_mask(c, i->opsize) & ~FL_RF;
+	uint32_t mask = sys_flags_mask(c, i->opsize);
 	uint32_t old = flags_get(c), new = (old & ~mask) | (fl & mask);
 
 	stack_commit(c, &s);
-	flags_set(c, new & ~FL_RF);
+	flags_set(c, new);
 	if (!(old & FL_IF) && (new &FL_IF))
 		event_irq_window(c);
 	return (new &FL_TF) || (~old & new &FL_IF);

@@ -18,12 +18,12 @@ check_port(struct cpu *c, const struct insn *i, uint16_t port, unsigned size)
 	    c->tr.limit < TSS_IOMAP + 1)
 		cpu_raise(c, EXC_GP, 0);
 	sys_read(c, i, c->tr.base + TSS_IOMAP, &map, sizeof(map));
-	at = map + port / 8u;
+	at = (uint32_t)map + port / 8u;
 	/* Two bytes are always read: the ports may cross a byte. */
 	if (at + 1 > c->tr.limit)
 		cpu_raise(c, EXC_GP, 0);
 	sys_read(c, i, c->tr.base + at, &bits, sizeof(bits));
-	if ((bits >> (port & 7)) & ((1u << size) - 1))
+	if (((unsigned)bits >> (port & 7)) & ((1u << size) - 1))
 		cpu_raise(c, EXC_GP, 0);
 }
 

@@ -384,7 +384,7 @@ sys_flags_mask(const struct cpu *c, unsigned opsize)
 	uint32_t mask = FL_ARITH | FL_TF | FL_DF | FL_NT;
 
 	if (opsize > 2)
-		mask |= FL_RF | FL_AC | FL_ID;
+		mask |= FL_AC | FL_ID; /* RF: there are no breakpoints */
 	if (c->cpl == 0)
 		mask |= FL_IOPL;
 	if (c->cpl <= cpu_iopl(c))

@@ -58,12 +58,10 @@ ports(void)
 	/* An in of 8 or 16 bits keeps the rest of rax; of 32 clears it. */
 	rax = 0x1122334455667788;
 	__asm__ volatile("inb %%dx, %%al" : "+a"(rax) : "d"(0x811));
-	check("in_byte_keeps_rax", rax,
-	    0x1122334455667700 | pattern(0x811, 1));
+	check("in_byte_keeps_rax", rax, 0x1122334455667700 | pattern(0x811, 1));
 	rax = 0x1122334455667788;
 	__asm__ volatile("inw %%dx, %%ax" : "+a"(rax) : "d"(0x811));
-	check("in_word_keeps_rax", rax,
-	    0x1122334455660000 | pattern(0x811, 2));
+	check("in_word_keeps_rax", rax, 0x1122334455660000 | pattern(0x811, 2));
 	rax = 0x1122334455667788;
 	__asm__ volatile("inl %%dx, %%eax" : "+a"(rax) : "d"(0x811));
 	check("in_dword_clears_rax", rax, pattern(0x811, 4));
@@ -84,8 +82,8 @@ memory(void)
 	check_log("store_1", 0, m + 1, 1 | LOG_WRITE | LOG_MMIO, 0x5a);
 	check_log("store_2", 1, m + 2, 2 | LOG_WRITE | LOG_MMIO, 0x1234);
 	check_log("store_4", 2, m + 4, 4 | LOG_WRITE | LOG_MMIO, 0x89abcdef);
-	check_log("store_8", 3, m + 8, 8 | LOG_WRITE | LOG_MMIO,
-	    0x0123456789abcdef);
+	check_log(
+	    "store_8", 3, m + 8, 8 | LOG_WRITE | LOG_MMIO, 0x0123456789abcdef);
 	check("load_1", MMIO(uint8_t, m + 0x11), pattern(m + 0x11, 1));
 	check("load_2", MMIO(uint16_t, m + 0x12), pattern(m + 0x12, 2));
 	check("load_4", MMIO(uint32_t, m + 0x14), pattern(m + 0x14, 4));
@@ -95,12 +93,12 @@ memory(void)
 	check_log("load_4_seen", 6, m + 0x14, 4 | LOG_MMIO, 0);
 	check_log("load_8_seen", 7, m + 0x18, 8 | LOG_MMIO, 0);
 	check_count("memory_nothing_more", 8);
-	check("load_2_unaligned", MMIO(uint16_t, m + 0x21),
-	    pattern(m + 0x21, 2));
-	check("load_4_unaligned", MMIO(uint32_t, m + 0x23),
-	    pattern(m + 0x23, 4));
-	check("load_8_unaligned", MMIO(uint64_t, m + 0x25),
-	    pattern(m + 0x25, 8));
+	check(
+	    "load_2_unaligned", MMIO(uint16_t, m + 0x21), pattern(m + 0x21, 2));
+	check(
+	    "load_4_unaligned", MMIO(uint32_t, m + 0x23), pattern(m + 0x23, 4));
+	check(
+	    "load_8_unaligned", MMIO(uint64_t, m + 0x25), pattern(m + 0x25, 8));
 	check("load_4_across_pages", MMIO(uint32_t, m + 0xffd),
 	    pattern(m + 0xffd, 4));
 	check("load_8_across_pages", MMIO(uint64_t, m + 0xffb),
@@ -154,8 +152,8 @@ instructions(void)
 			 : "cc");
 	check("cmp", below, 1);
 	__asm__ volatile("movl $0x13572468, %0" : "=m"(*p));
-	check_log("store_immediate", 7, m, 4 | LOG_WRITE | LOG_MMIO,
-	    0x13572468);
+	check_log(
+	    "store_immediate", 7, m, 4 | LOG_WRITE | LOG_MMIO, 0x13572468);
 	__asm__ volatile("xorl %1, %k0" : "=r"(v) : "m"(*p), "0"(0x5555ull));
 	check("xor_from", v, pattern(m, 4) ^ 0x5555);
 }
@@ -167,9 +165,9 @@ guest_main(const void *start_info)
 	traps_init();
 	ports();
 	memory();
-	store_in_pieces("store_8_unaligned", TEST_MMIO + 0x2003,
-	    0x1122334455667788);
-	store_in_pieces("store_8_across_pages", TEST_MMIO + 0x2ffd,
-	    0x8877665544332211);
+	store_in_pieces(
+	    "store_8_unaligned", TEST_MMIO + 0x2003, 0x1122334455667788);
+	store_in_pieces(
+	    "store_8_across_pages", TEST_MMIO + 0x2ffd, 0x8877665544332211);
 	instructions();
 }

@@ -4,16 +4,16 @@
 static uint8_t buffer[64] __attribute__((aligned(16)));
 static uint8_t source[64];
 
-#define STRING(insn, port, mem, count)                                  \
-	({                                                              \
+#define STRING(insn, port, mem, count)                                     \
+	({                                                                 \
 		uint64_t di_ = (uintptr_t)(mem), si_ = di_, cx_ = (count); \
-		__asm__ volatile(insn                                   \
-				 : "+D"(di_), "+S"(si_), "+c"(cx_)      \
-				 : "d"(port)                            \
-				 : "memory", "cc");                     \
-		left = cx_;                                             \
-		moved_in = di_ - (uintptr_t)(mem);                      \
-		moved_out = si_ - (uintptr_t)(mem);                     \
+		__asm__ volatile(insn                                      \
+				 : "+D"(di_), "+S"(si_), "+c"(cx_)         \
+				 : "d"(port)                               \
+				 : "memory", "cc");                        \
+		left = cx_;                                                \
+		moved_in = di_ - (uintptr_t)(mem);                         \
+		moved_out = si_ - (uintptr_t)(mem);                        \
 	})
 
 static uint64_t left, moved_in, moved_out;
@@ -95,8 +95,7 @@ output(void)
 	    (uint64_t)(source[6] | source[7] << 8));
 	reset();
 	STRING("rep outsl", 0x820, source, 4);
-	check("rep_outsl_data", log_data(1),
-	    *(uint32_t *)(void *)(source + 4));
+	check("rep_outsl_data", log_data(1), *(uint32_t *)(void *)(source + 4));
 	check("rep_outsl_accesses", log_count(), 4);
 	reset();
 	STRING("std; rep outsb; cld", 0x820, source + 7, 8);
@@ -139,8 +138,7 @@ memory(void)
 	di = (uintptr_t)buffer;
 	si = (uintptr_t)mmio;
 	cx = 8;
-	__asm__ volatile("rep movsl"
-			 : "+D"(di), "+S"(si), "+c"(cx)::"memory");
+	__asm__ volatile("rep movsl" : "+D"(di), "+S"(si), "+c"(cx)::"memory");
 	for (unsigned i = 0; i < 32; i++)
 		bad += buffer[i] != TEST_BYTE(TEST_MMIO + 0x4000 + i);
 	check("movs_from_device", bad, 0);
@@ -149,8 +147,7 @@ memory(void)
 	di = (uintptr_t)mmio;
 	si = (uintptr_t)source;
 	cx = 4;
-	__asm__ volatile("rep movsq"
-			 : "+D"(di), "+S"(si), "+c"(cx)::"memory");
+	__asm__ volatile("rep movsq" : "+D"(di), "+S"(si), "+c"(cx)::"memory");
 	for (unsigned i = 0; i < 4; i++)
 		bad += log_data(i) != *(uint64_t *)(void *)(source + 8 * i);
 	check("movs_to_device", bad, 0);

@@ -64,8 +64,7 @@ struct __attribute__((packed)) tss {
 };
 extern struct tss guest_tss;
 /* f(arg) at CPL3; interrupts are off afterwards. */
-uint64_t user_call(
-    uint64_t (*f)(uint64_t), uint64_t arg, uint64_t rflags);
+uint64_t user_call(uint64_t (*f)(uint64_t), uint64_t arg, uint64_t rflags);
 void user_leave(uint64_t result) __attribute__((noreturn));
 
 /* ---- interrupt controllers ---- */
@@ -77,6 +76,7 @@ void pic_eoi(uint8_t vector);
 #define LAPIC_ID      0x20
 #define LAPIC_TPR     0x80
 #define LAPIC_EOI     0xb0
+#define LAPIC_ISR     0x100
 #define LAPIC_LDR     0xd0
 #define LAPIC_DFR     0xe0
 #define LAPIC_SVR     0xf0
@@ -92,6 +92,11 @@ uint32_t lapic_read(unsigned reg);
 void lapic_write(unsigned reg, uint32_t v);
 void lapic_init(void); /* enabled, LINT0 masked */
 void lapic_eoi(uint8_t vector);
+/*
+ * Does an interrupt stay in service until its EOI?  A KVM that emulates kernel
+ * mode may end it as it delivers it; if so, a line prints that.
+ */
+bool lapic_keeps_in_service(void);
 void lapic_ipi(uint32_t to, uint32_t what); /* and wait until it is sent */
 
 #define RTE_LEVEL      0x8000u
@@ -110,8 +115,8 @@ extern void (*ap_main)(void);
 extern const uint8_t ap_trampoline[], ap_trampoline_end[];
 #define AP_START 0x8000u
 
-#define CPUID(leaf, a, b, c, d)                      \
-	__asm__ volatile("cpuid"                     \
+#define CPUID(leaf, a, b, c, d)                               \
+	__asm__ volatile("cpuid"                              \
 			 : "=a"(a), "=b"(b), "=c"(c), "=d"(d) \
 			 : "a"(leaf), "c"(0))
 
