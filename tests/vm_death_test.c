@@ -156,6 +156,51 @@ signals_end_it_as_documented(void)
 	CU_ASSERT_EQUAL(vm_left_behind(2000), 0);
 }
 
+static void
+a_stopped_device_is_started_again(void)
+{
+	static struct vm_run r;
+	pid_t pid;
+
+	vm_start(&r, 60,
+	    "exec vmmctl/vmmctl run --hypervisor soft --kernel "
+	    "guests/bench_recover.elf --name stop-%d",
+	    (int)getpid());
+	CU_ASSERT(vm_await(&r, "go", 20000));
+	pid = vm_find_device(&r, "serial", 5000);
+	CU_ASSERT_FATAL(pid != 0);
+	kill(pid, SIGSTOP);
+	/* Nobody waits for an answer of this one. */
+	pid = vm_find_device(&r, "rtc", 5000);
+	CU_ASSERT_FATAL(pid != 0);
+	kill(pid, SIGSTOP);
+	vm_finish(&r, 1);
+	CU_ASSERT(
+	    vm_ended(&r, "a_stopped_device", EXIT_POWEROFF, "recover: end"));
+	CU_ASSERT_EQUAL(vm_left_behind(2000), 0);
+}
+
+static void
+a_stopped_vmmctl_keeps_nobody_from_ending_the_vm(void)
+{
+	static struct vm_run r, shutdown;
+
+	vm_start(&r, 60, BUSY "--name stopped-%d", (int)getpid());
+	CU_ASSERT(vm_await(&r, "measuring", 20000));
+	kill(r.pid, SIGSTOP);
+	vm_start(&shutdown, 20,
+	    "exec vmmctl/vmmctl shutdown stopped-%d --force", (int)getpid());
+	vm_finish(&shutdown, 1);
+	CU_ASSERT(vm_ended(&shutdown, "shutdown", EXIT_POWEROFF, ""));
+	for (unsigned i = 0; i < 500 && vm_has_socket("/stopped-"); i++)
+		vm_sleep_ms(10);
+	CU_ASSERT_FALSE(vm_has_socket("/stopped-"));
+	kill(r.pid, SIGCONT);
+	vm_finish(&r, 1);
+	CU_ASSERT(vm_ended(&r, "a_stopped_vmmctl", EXIT_STOPPED, "measuring"));
+	CU_ASSERT_EQUAL(vm_left_behind(2000), 0);
+}
+
 /* A VM whose RTC never says hello waits for it, and is in boot that long. */
 static void
 make_waiting_folder(char folder[64])
@@ -212,6 +257,8 @@ static const struct named_test tests[] = {
 	NAMED_TEST(nothing_is_left_of_a_killed_vmmctl_in_boot),
 	NAMED_TEST(nothing_is_left_of_a_killed_broker),
 	NAMED_TEST(signals_end_it_as_documented),
+	NAMED_TEST(a_stopped_device_is_started_again),
+	NAMED_TEST(a_stopped_vmmctl_keeps_nobody_from_ending_the_vm),
 	NAMED_TEST(devices_killed_in_boot_are_tried_again),
 };
 
