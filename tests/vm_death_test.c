@@ -91,6 +91,65 @@ each_device_has_a_uid_of_its_own(void)
 	CU_ASSERT_EQUAL(vm_left_behind(2000), 0);
 }
 
+static unsigned
+count_fds_of(pid_t pid)
+{
+	char path[64];
+	unsigned n = 0;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	d = opendir(path);
+	while (d != NULL && readdir(d) != NULL)
+		n++;
+	if (d != NULL)
+		closedir(d);
+	return n;
+}
+
+/* Kill it, and wait for its successor. */
+static void
+kill_and_await(const struct vm_run *r, const char *type)
+{
+	uint64_t end = time_now_ns() + 5000000000u;
+	pid_t pid = vm_find_device(r, type, 5000), next;
+
+	if (pid == 0)
+		return;
+	kill(pid, SIGKILL);
+	do
+		next = vm_find_device(r, type, 5);
+	while ((next == 0 || next == pid) && time_now_ns() < end);
+	CU_ASSERT(next != 0 && next != pid);
+}
+
+static void
+restarts_cost_the_broker_no_fd(void)
+{
+	static struct vm_run r;
+	unsigned before, after;
+	pid_t broker;
+
+	vm_start(&r, 60, BUSY "--name fds-%d", (int)getpid());
+	CU_ASSERT(vm_await(&r, "go", 20000));
+	broker = vm_find_broker(&r);
+	CU_ASSERT_FATAL(broker != 0);
+	before = count_fds_of(broker);
+	for (unsigned i = 0; i < 12; i++)
+		kill_and_await(&r, types[i % ARRAY_LEN(types)]);
+	/* The last one may be in the middle of its start. */
+	for (unsigned i = 0; i < 100; i++) {
+		after = count_fds_of(broker);
+		if (after == before)
+			break;
+		vm_sleep_ms(10);
+	}
+	CU_ASSERT_EQUAL(after, before);
+	kill(r.pid, SIGTERM);
+	vm_finish(&r, 1);
+	CU_ASSERT_EQUAL(vm_left_behind(2000), 0);
+}
+
 static void
 nothing_is_left_of_a_killed_vmmctl(void)
 {
@@ -253,6 +312,7 @@ devices_killed_in_boot_are_tried_again(void)
 
 static const struct named_test tests[] = {
 	NAMED_TEST(each_device_has_a_uid_of_its_own),
+	NAMED_TEST(restarts_cost_the_broker_no_fd),
 	NAMED_TEST(nothing_is_left_of_a_killed_vmmctl),
 	NAMED_TEST(nothing_is_left_of_a_killed_vmmctl_in_boot),
 	NAMED_TEST(nothing_is_left_of_a_killed_broker),
