@@ -29,7 +29,7 @@ MODE_CFLAGS_rel := -O2 -g -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3
 MODE_CFLAGS_dbg := -O0 -g3
 MODE_CFLAGS_asan := -O1 -g -fsanitize=address,undefined \
 	-fno-sanitize-recover=all -fno-omit-frame-pointer -DBULKHEAD_ASAN=1
-MODE_CFLAGS_tsan := -O1 -g -fsanitize=thread -Wno-error=tsan -DBULKHEAD_TSAN=1
+MODE_CFLAGS_tsan := -O1 -g -fsanitize=thread -Wno-tsan -DBULKHEAD_TSAN=1
 MODE_CFLAGS_cov := -O0 -g --coverage -DBULKHEAD_COV=1
 MODE_LDFLAGS_asan := -fsanitize=address,undefined
 MODE_LDFLAGS_tsan := -fsanitize=thread
@@ -41,7 +41,7 @@ ifeq ($(MODE_CFLAGS_$(MODE)),)
 $(error MODE=$(MODE) is unknown: use rel, dbg, asan, tsan or cov)
 endif
 ifneq ($(filter clang%,$(notdir $(CC))),)
-MODE_CFLAGS_tsan := $(filter-out -Wno-error=tsan,$(MODE_CFLAGS_tsan))
+MODE_CFLAGS_tsan := $(filter-out -Wno-tsan,$(MODE_CFLAGS_tsan))
 endif
 
 CPPFLAGS := -I. -I$(O)/gen -D_GNU_SOURCE -DBULKHEAD_VERSION='"$(VERSION)"'

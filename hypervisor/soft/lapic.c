@@ -424,8 +424,9 @@ due_ns(const struct lapic *l)
 			return LAPIC_NEVER;
 		now = l->env->now_ns(l->ctx);
 		tsc = l->env->tsc(l->ctx);
+		/* Before any time that a caller has read already. */
 		if (tsc >= l->deadline)
-			return now;
+			return 0;
 		return now +
 		    (uint64_t)((unsigned __int128)(l->deadline - tsc) *
 			1000000u / l->env->tsc_khz(l->ctx)) +
