@@ -186,7 +186,7 @@ configure(struct host *h, struct channel_message *m)
 		m->fds[i] = -1;
 	}
 	h->nfds = m->nfds;
-	h->spin_ns = c->spin_us * 1000ull;
+	h->spin_ns = h->spin_now_ns = c->spin_us * 1000ull;
 	config.name = c->name;
 	config.vcpus = c->vcpus;
 	config.clock_offset_ns = c->clock_offset_ns;

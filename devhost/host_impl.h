@@ -16,7 +16,9 @@ struct host {
 	struct channel channel; /* the loop's thread only */
 	int fds[CHANNEL_FDS_MAX]; /* of Configure; owned */
 	unsigned nfds;
-	uint64_t spin_ns;
+	uint64_t spin_ns; /* after the last request; 0: never spin */
+	uint64_t spin_now_ns; /* adapted: spin_ns to a few times that */
+	bool slept; /* since the rings were last polled */
 
 	/* Guards dev and running: the loop's thread and inline vCPUs. */
 	pthread_mutex_t lock;

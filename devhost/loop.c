@@ -8,6 +8,7 @@
 #include "devhost/host_impl.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -16,7 +17,11 @@
 #include "proto/base.h"
 
 /* How long the rings may keep the loop from everything else. */
-#define SLICE_NS 500000u
+#define SLICE_NS      500000u
+#define SPIN_LOOK     32u /* polls between two looks at the clock */
+#define SPIN_ALONE_NS 4000u /* quiet for that long: let others have the core */
+#define SPIN_STRETCH  5u /* in a burst, spin that many times as long */
+#define SPIN_WAKE_NS  30000u /* what a sleep may have cost the other side */
 
 static void
 drain(evutil_socket_t fd)
@@ -102,13 +107,31 @@ host_add_events(struct host *h)
 	return rc;
 }
 
+/*
+ * Only an inline device is touched by other threads than the loop's: without
+ * one, the rings are polled without the lock.
+ */
+static void
+lock_inline(struct host *h)
+{
+	if (h->wake >= 0)
+		pthread_mutex_lock(&h->lock);
+}
+
+static void
+unlock_inline(struct host *h)
+{
+	if (h->wake >= 0)
+		pthread_mutex_unlock(&h->lock);
+}
+
 /* One look at every ring.  Requests handled, or a negative errno. */
 static int
 serve_once(struct host *h)
 {
 	int handled = 0, rc = 0;
 
-	pthread_mutex_lock(&h->lock);
+	lock_inline(h);
 	for (unsigned i = 0; i < h->dev.vcpus; i++) {
 		for (unsigned n = 0; n < RING_SLOTS; n++) {
 			rc = engine_serve(&h->dev, i);
@@ -121,42 +144,98 @@ serve_once(struct host *h)
 	}
 	if (h->dev.error < 0)
 		rc = h->dev.error;
-	pthread_mutex_unlock(&h->lock);
+	unlock_inline(h);
 	return rc < 0 ? rc : handled;
 }
 
 /*
- * Serve the rings until they have been quiet for the spinning time, or the
- * slice is over.  True: they are armed and empty, the loop may sleep.
+ * Poll the rings until they have been quiet for the spinning time (1), the
+ * slice is over (0), or something failed (negative errno).  The clock is looked
+ * at every few turns only, and no more often than that a partner that shares
+ * our core is let in.
  */
+static int
+poll_rings(struct host *h)
+{
+	uint64_t start = time_now_ns(), now;
+	unsigned turns = 0;
+	bool busy = false;
+	int n;
+
+	for (;;) {
+		n = serve_once(h);
+		if (n < 0)
+			return n;
+		if (n > 0)
+			busy = true;
+		else
+			cpu_relax();
+		if (h->spin_ns > 0 && ++turns % SPIN_LOOK != 0)
+			continue;
+		now = time_now_ns();
+		if (busy)
+			h->last_request_ns = now;
+		if (now - start > SLICE_NS)
+			return 0;
+		if (!busy && now - h->last_request_ns >= h->spin_now_ns)
+			return 1;
+		if (!busy && now - h->last_request_ns > SPIN_ALONE_NS)
+			sched_yield();
+		busy = false;
+	}
+}
+
+/*
+ * Called when the rings have a request after a quiet time: would spinning for
+ * longer have saved the sleep?  A burst is thus slept through at most once.
+ */
+static void
+adapt_spin(struct host *h, uint64_t now)
+{
+	uint64_t most = h->spin_ns * SPIN_STRETCH;
+
+	if (now - h->last_request_ns < most + SPIN_WAKE_NS)
+		h->spin_now_ns = most;
+	else
+		h->spin_now_ns = MAX(h->spin_now_ns / 2, h->spin_ns);
+	if (h->spin_ns == 0)
+		h->spin_now_ns = 0;
+	h->last_request_ns = now;
+}
+
+/* Serve the rings.  True: they are armed and empty, the loop may sleep. */
 static bool
 serve(struct host *h)
 {
-	uint64_t start = time_now_ns(), now = start;
+	uint64_t now;
 	int n;
 
-	do {
+	if (h->slept) {
 		n = serve_once(h);
 		if (n < 0)
 			goto fail;
-		now = time_now_ns();
 		if (n > 0)
-			h->last_request_ns = now;
-		else
-			cpu_relax();
-		if (now - start > SLICE_NS)
-			return false;
-	} while (n > 0 || now - h->last_request_ns < h->spin_ns);
+			adapt_spin(h, time_now_ns());
+		h->slept = false;
+	}
+	n = poll_rings(h);
+	if (n < 0)
+		goto fail;
+	if (n == 0)
+		return false;
 
 	/* Arm, look again, then sleep: pairs with ring_kick_needed(). */
 	ring_arm(h->dev.rings);
 	n = serve_once(h);
 	if (n < 0)
 		goto fail;
-	if (n == 0)
+	if (n == 0) {
+		h->slept = true;
 		return true;
+	}
 	ring_disarm(h->dev.rings);
-	h->last_request_ns = time_now_ns();
+	now = time_now_ns();
+	adapt_spin(h, now);
 	return false;
 fail:
 	host_fail(h, n, "device");

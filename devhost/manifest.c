@@ -27,6 +27,7 @@ static const struct sandbox_syscall common[] = {
 	    .reason = "wake a vCPU that waits for an answer",
 	    .nargs = 1,
 	    .args = { { 1, SANDBOX_EQ, FUTEX_WAKE, 0 } } },
+	{ .nr = __NR_sched_yield, .reason = "let others have a shared core" },
 	{ .nr = __NR_epoll_wait, .reason = "event loop: sleep" },
 	{ .nr = __NR_epoll_ctl, .reason = "event loop: what to wake for" },
 	{ .nr = __NR_mmap,

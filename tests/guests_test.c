@@ -33,7 +33,8 @@
 #define TEXT_MAX      16384u
 #define STREAM_MAX    4096u
 #define NS_PER_MS     1000000ull
-#define STREAM_WANTED 150u
+#define STREAM_WANTED 100u
+#define MOVES_MAX     60u
 
 struct later {
 	struct rig *rig;
@@ -50,7 +51,7 @@ struct rig {
 	unsigned nvcpus;
 	struct hv_vcpu *vcpu[VCPUS_MAX];
 	pthread_t thread[VCPUS_MAX];
-	uint8_t *ram;
+	uint8_t *ram, *extra; /* of RAM_SIZE, and SLOT_SIZE behind it */
 	atomic_bool stop;
 	struct hv_handler handler;
 
@@ -69,6 +70,7 @@ struct rig {
 	size_t ntext;
 	uint64_t stream[STREAM_MAX], stream_low;
 	unsigned nstream, stream_stop; /* stop at that many; 0: never */
+	uint64_t stop_ms; /* stop after that; 0: never */
 };
 
 static uint64_t
@@ -236,6 +238,11 @@ command(struct rig *r, uint32_t what)
 		return a0 < BELLS ? drain(r->bell[a0], 0) : UINT64_MAX;
 	case TEST_TIME_NS:
 		return now_ns();
+	case TEST_SLOT_SET:
+		return a1 > 1
+		    ? (uint64_t)hv->memory_set(p, a0, arg(r, 2), 0, NULL, 0)
+		    : (uint64_t)hv->memory_set(p, a0, arg(r, 2), SLOT_SIZE,
+			  r->extra, a1 ? HV_SLOT_READONLY : 0);
 	default:
 		return (uint64_t)-ENOSYS;
 	}
@@ -416,7 +423,7 @@ rig_destroy(struct rig *r)
 		if (r->bell[i] >= 0)
 			close(r->bell[i]);
 	if (r->ram)
-		munmap(r->ram, RAM_SIZE);
+		munmap(r->ram, RAM_SIZE + SLOT_SIZE);
 	free(r);
 }
 
@@ -439,9 +446,10 @@ rig_create(const struct hv_backend *hv, unsigned nvcpus)
 	memset(r->bell, 0xff, sizeof(r->bell));
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_cond_init(&r->changed, NULL);
-	ram = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE,
+	ram = mmap(NULL, RAM_SIZE + SLOT_SIZE, PROT_READ | PROT_WRITE,
 	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	r->ram = ram == MAP_FAILED ? NULL : ram;
+	r->extra = r->ram ? r->ram + RAM_SIZE : NULL;
 	e = r->ram ? hv->partition_create(&config, &r->partition) : -ENOMEM;
 	if (e == 0)
 		e = hv->memory_set(r->partition, 0, 0, RAM_SIZE, r->ram, 0);
@@ -524,7 +532,8 @@ static bool
 rig_run(struct rig *r)
 {
 	struct vcpu_arg args[VCPUS_MAX];
-	uint64_t end = now_ns() + SECONDS * 1000 * NS_PER_MS, late;
+	uint64_t ms = r->stop_ms ? r->stop_ms : SECONDS * 1000;
+	uint64_t end = now_ns() + ms * NS_PER_MS, late;
 	bool in_time;
 
 	atomic_store(&r->stop, false);
@@ -536,8 +545,8 @@ rig_run(struct rig *r)
 	}
 	pthread_mutex_lock(&r->lock);
 	while (!atomic_load(&r->stop) && now_ns() < end)
-		wait_changed(r, 1000);
-	in_time = atomic_load(&r->stop);
+		wait_changed(r, r->stop_ms ? 1 : 1000);
+	in_time = r->stop_ms || atomic_load(&r->stop);
 	atomic_store(&r->stop, true);
 	late = now_ns() + SECONDS * 1000 * NS_PER_MS;
 	/* A kick may come before the thread is in vcpu_run() at all. */
@@ -567,6 +576,7 @@ static const struct {
 	{ "hello", 1, true },
 	{ "access", 1, false },
 	{ "string_io", 1, false },
+	{ "slots", 1, false },
 	{ "doorbells", 1, false },
 	{ "pic", 1, false },
 	{ "ioapic", 1, false },
@@ -577,7 +587,8 @@ static const struct {
 	{ "processors", 2, false },
 	{ "faults", 1, false },
 	{ "rings", 1, false },
-	{ "paging", 1, false },{ "zz_dbg", 1, false },
+	{ "paging", 1, false },
+	{ "paging", 1, false },
 };
 
 static const struct hv_backend *
@@ -706,15 +717,21 @@ check_stream(const struct rig *r)
 	return bad;
 }
 
+/*
+ * Move the guest when it has just written a value, and, every other time, when
+ * a millisecond or more has passed: wherever it is then.
+ */
 static void
 state_moves(void)
 {
 	const struct hv_backend *hv = backend_of(CU_get_current_test()->pName);
 	struct rig *r = rig_load(hv, "counting", 1);
+	unsigned moves = 0;
 
 	CU_ASSERT_PTR_NOT_NULL(r);
-	while (r && r->nstream < STREAM_WANTED) {
-		r->stream_stop = r->nstream + 17;
+	while (r && r->nstream < STREAM_WANTED && moves < MOVES_MAX) {
+		r->stop_ms = moves % 2 ? 1 + moves % 7 : 0;
+		r->stream_stop = r->stop_ms ? 0 : r->nstream + 7;
 		CU_ASSERT_TRUE(rig_run(r));
 		CU_ASSERT_FALSE(r->broken);
 		CU_ASSERT_EQUAL(lines(r, "fail"), 0);
@@ -722,6 +739,7 @@ state_moves(void)
 			break;
 		r = rig_move(r);
 		CU_ASSERT_PTR_NOT_NULL(r);
+		moves++;
 	}
 	if (!r)
 		return;

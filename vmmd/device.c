@@ -11,10 +11,15 @@
 
 #include "vmmd/vm.h"
 
-#define DEVHOST_UID	   65534 /* nobody; when we are root */
+#define UID_BASE	   0x70000000u
+#define UIDS_PER_VM	   256u
+#define UID_NOBODY	   65534u
 #define LOGS_PER_SECOND	   20u
+#define MESSAGES_AT_ONCE   64u
 #define LOADER_DEADLINE_NS 30000000000u
+#define LAST_WORDS	   16u /* times MESSAGES_AT_ONCE */
 #define HANG_UP_NS	   50000000u /* from closing to dying */
+#define EXIT_NS		   200000000u /* from loaded to gone */
 
 static void device_died(struct device *d, const char *how);
 
@@ -97,6 +102,27 @@ device_finish(struct device *d)
 		device_kill(d, "the VM has ended");
 }
 
+/* It is to do its next step in that time. */
+static void
+set_deadline(struct device *d)
+{
+	set_timer(d,
+	    d->loader		   ? LOADER_DEADLINE_NS
+		: d->restarts == 0 ? FIRST_READY_NS
+				   : READY_NS);
+}
+
+void
+device_configure(struct device *d)
+{
+	if (device_send_configuration(d) < 0) {
+		device_kill(d, "it does not take its configuration");
+		return;
+	}
+	d->state = DEVICE_CONFIGURED;
+	set_deadline(d);
+}
+
 /* ---- messages ---- */
 
 static void
@@ -118,6 +144,8 @@ on_hello(struct device *d, const Bulkhead__Hello *hello)
 		device_kill(d, "it came back with another shape");
 		return;
 	}
+	/* What it waits for now is not its own fault. */
+	event_del(d->on_timer);
 	d->manifest = m;
 	d->greeted_once = true;
 	d->state = DEVICE_GREETED;
@@ -195,8 +223,9 @@ on_envelope(struct device *d, const Bulkhead__Envelope *e)
 		    d->failure, sizeof(d->failure), "%.200s", e->failure->text);
 		break;
 	case BULKHEAD__ENVELOPE__BODY_LOADED:
-		event_del(d->on_timer);
 		d->state = DEVICE_DONE;
+		/* It has all of the guest's memory: it is to go. */
+		set_timer(d, EXIT_NS);
 		vm_entry(d->vm, e->loaded);
 		break;
 	default:
@@ -205,14 +234,17 @@ on_envelope(struct device *d, const Bulkhead__Envelope *e)
 	}
 }
 
-/* Take every message that is there.  False: the channel is at its end. */
+/* Take the messages that are there.  False: the channel is at its end. */
 static bool
 drain(struct device *d)
 {
 	struct channel_message m;
 	int r;
 
-	while (d->channel.fd >= 0) {
+	/* One that floods us must not keep us from the others. */
+	for (unsigned n = 0; n < MESSAGES_AT_ONCE; n++) {
+		if (d->channel.fd < 0)
+			return false;
 		r = channel_receive(&d->channel, &m, -1);
 		if (r == -EAGAIN)
 			return true;
@@ -224,7 +256,7 @@ drain(struct device *d)
 		on_envelope(d, m.envelope);
 		channel_free(&m);
 	}
-	return false;
+	return true;
 }
 
 static void
@@ -273,7 +305,8 @@ on_exit_event(evutil_socket_t fd, short what, void *arg)
 	d->pid = 0;
 	describe_exit(&si, how, sizeof(how));
 	/* Its last words may still be in the channel. */
-	drain(d);
+	for (unsigned i = 0; i < LAST_WORDS && drain(d); i++)
+		continue;
 	device_died(d, how);
 	vm_advance(d->vm);
 }
@@ -313,7 +346,7 @@ remove_device(struct device *d)
 static void
 died_early(struct device *d)
 {
-	bool refused = strstr(d->last_death, "exit status 4") != NULL;
+	bool refused = strcmp(d->last_death, "exit status 4") == 0;
 
 	/* A death from outside is worth another try; its own words are not. */
 	if (d->failure[0] == '\0' && !refused && !d->reshaped &&
@@ -325,11 +358,25 @@ died_early(struct device *d)
 	}
 	d->state = DEVICE_REMOVED;
 	vm_fail(d->vm,
-	    refused	    ? EPERM
-		: d->loader ? ENOEXEC
-			    : EINVAL,
+	    refused			? EPERM
+		: d->failure[0] == '\0' ? EIO
+		: d->loader		? ENOEXEC
+					: EINVAL,
 	    "%s%s: %s", d->loader ? "" : "device ", d->name,
 	    d->failure[0] != '\0' ? d->failure : d->last_death);
+}
+
+/* Did it die with work to do, and without a commit since the last death? */
+static bool
+made_nothing(struct device *d)
+{
+	uint64_t commit, last = d->last_commit;
+
+	if (d->store.base == NULL || d->is_inline)
+		return false;
+	commit = atomic_load_explicit(d->store.commit, memory_order_relaxed);
+	d->last_commit = commit;
+	return commit == last && port_busy(d->port);
 }
 
 static void
@@ -338,6 +385,7 @@ device_died(struct device *d, const char *how)
 	struct death death = {
 		.ordered = d->ordered,
 		.hopeless = d->is_inline || d->reshaped,
+		.fruitless = made_nothing(d),
 	};
 	struct verdict verdict;
 
@@ -391,6 +439,8 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 		return;
 	if (d->state == DEVICE_RESTARTING)
 		device_start(d);
+	else if (d->state == DEVICE_DONE)
+		device_kill(d, "it does not exit");
 	else if (d->hung_up)
 		device_kill(d, "it closed its channel");
 	else
@@ -400,6 +450,37 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 }
 
 /* ---- start ---- */
+
+/* Is a uid of the host one that our user namespace has? */
+static bool
+uid_is_mapped(uid_t uid)
+{
+	unsigned inside, outside, count;
+	bool found = false;
+	FILE *f = fopen("/proc/self/uid_map", "re");
+
+	if (f == NULL)
+		return false;
+	while (!found && fscanf(f, "%u %u %u", &inside, &outside, &count) == 3)
+		found = uid - inside < count;
+	fclose(f);
+	return found;
+}
+
+uid_t
+device_uid(pid_t broker, unsigned index)
+{
+	uid_t uid = UID_BASE + ((uid_t)broker & 0xffffu) * UIDS_PER_VM +
+	    index % UIDS_PER_VM;
+
+	return uid_is_mapped(uid) ? uid : UID_NOBODY;
+}
+
+static unsigned
+index_of(const struct device *d)
+{
+	return d->loader ? UIDS_PER_VM - 1 : (unsigned)(d - d->vm->device);
+}
 
 static int
 start_process(struct device *d, int theirs, char *err, size_t size)
@@ -411,7 +492,7 @@ start_process(struct device *d, int theirs, char *err, size_t size)
 		.argv = argv,
 		.control_fd = theirs,
 		.mode = d->vm->sandbox,
-		.uid = DEVHOST_UID,
+		.uid = device_uid(getpid(), index_of(d)),
 	};
 	int r = sandbox_spawn(&spawn, &d->pid, &d->pidfd, err, size);
 
@@ -460,10 +541,7 @@ device_start(struct device *d)
 		device_kill(d, "out of memory");
 		return;
 	}
-	set_timer(d,
-	    d->loader		   ? LOADER_DEADLINE_NS
-		: d->restarts == 0 ? FIRST_READY_NS
-				   : READY_NS);
+	set_deadline(d);
 	return;
 fail:
 	if (err[0] == '\0')

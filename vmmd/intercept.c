@@ -84,16 +84,18 @@ answered:
  * meanwhile.
  */
 static int
-wait_answer(
-    struct port *p, unsigned vcpu, uint64_t pos, bool awake, uint64_t *answer)
+wait_answer(struct port *p, unsigned vcpu, uint64_t pos, uint64_t *answer)
 {
 	struct port_lane *lane = &p->lane[vcpu];
 	struct ring *r = &p->set->ring[vcpu];
 	uint32_t generation;
 	int done = ring_poll_answer(r, pos, answer);
 
-	/* One that must be woken first takes longer than is worth spinning. */
-	if (done == 0 && awake)
+	/*
+	 * Also for one that must be woken first: if we slept too, it would be
+	 * asleep again when we are awake, and so on through a whole burst.
+	 */
+	if (done == 0)
 		done = spin(lane, r, pos, p->spin_max_ns, answer);
 	if (done == 1)
 		return 1;
@@ -128,7 +130,6 @@ ring_access(struct port *p, unsigned vcpu, const struct ring_request *request)
 	struct port_lane *lane = &p->lane[vcpu];
 	struct ring *r = &p->set->ring[vcpu];
 	uint64_t answer, pos;
-	bool asleep;
 	int done;
 
 	for (;;) {
@@ -143,7 +144,7 @@ ring_access(struct port *p, unsigned vcpu, const struct ring_request *request)
 			break;
 		if (done == -EAGAIN) {
 			/* Full of posted writes: wait for the oldest. */
-			wait_answer(p, vcpu, pos - RING_SLOTS, true, &answer);
+			wait_answer(p, vcpu, pos - RING_SLOTS, &answer);
 		} else {
 			const struct timespec ms = { .tv_nsec = 1000000 };
 
@@ -152,13 +153,11 @@ ring_access(struct port *p, unsigned vcpu, const struct ring_request *request)
 		}
 	}
 	atomic_store_explicit(&lane->pos, pos, memory_order_release);
-	asleep = ring_kick_needed(p->set);
-	if (asleep)
+	if (ring_kick_needed(p->set))
 		kick(p->kick_fd);
 	if (request->op == RING_WRITE_POSTED)
 		return 0;
-	return wait_answer(p, vcpu, pos - 1, !asleep, &answer) ? answer
-							       : UNANSWERED;
+	return wait_answer(p, vcpu, pos - 1, &answer) ? answer : UNANSWERED;
 }
 
 uint64_t

@@ -243,13 +243,8 @@ send_load(struct device *loader)
 	return r;
 }
 
-void
-device_configure(struct device *d)
+int
+device_send_configuration(struct device *d)
 {
-	int r = d->loader ? send_load(d) : send_configure(d);
-
-	if (r < 0)
-		device_kill(d, "it does not take its configuration");
-	else
-		d->state = DEVICE_CONFIGURED;
+	return d->loader ? send_load(d) : send_configure(d);
 }

@@ -57,7 +57,9 @@ supervisor_judge(struct budget *budget, struct backoff *backoff,
 		return (struct verdict){ .restart = false };
 	if (death->ordered)
 		return v;
-	v.restart = budget_take(budget, now_ns);
+	backoff->fruitless = death->fruitless ? backoff->fruitless + 1 : 0;
+	v.restart =
+	    budget_take(budget, now_ns) && backoff->fruitless < FRUITLESS_MAX;
 	v.delay_ns = backoff_next(backoff, death->lived_ns);
 	return v;
 }

@@ -18,6 +18,7 @@
 #define READY_NS	    2000000000u /* a restarted device says ready */
 #define FIRST_READY_NS	    10000000000u /* ... and at the VM's start */
 #define STARTS_MAX	    3u /* tries of a device that was never ready */
+#define FRUITLESS_MAX	    8u /* tries at the same request */
 
 /* A bucket that holds a minute's worth of restarts and fills up steadily. */
 struct budget {
@@ -33,6 +34,7 @@ bool budget_take(struct budget *b, uint64_t now_ns);
 /* How long to wait before the next start. */
 struct backoff {
 	unsigned early; /* early deaths in a row */
+	unsigned fruitless; /* fruitless deaths in a row */
 };
 
 /* lived_ns: from Ready to death; 0: it was never ready. */
@@ -41,6 +43,7 @@ uint64_t backoff_next(struct backoff *b, uint64_t lived_ns);
 struct death {
 	bool ordered; /* through the broker, on purpose */
 	bool hopeless; /* what it left behind cannot be gone on from */
+	bool fruitless; /* a request waits, and none was handled */
 	uint64_t lived_ns;
 };
 

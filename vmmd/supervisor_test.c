@@ -110,6 +110,26 @@ hopeless_devices_are_removed_at_once(void)
 }
 
 static void
+a_request_that_kills_every_time_ends_the_device(void)
+{
+	const struct death poisoned = { .lived_ns = LONG, .fruitless = true };
+	const struct death useful = { .lived_ns = LONG };
+	struct backoff backoff = { 0 };
+	struct budget budget;
+
+	budget_init(&budget, 100, 0);
+	for (unsigned i = 1; i < FRUITLESS_MAX; i++)
+		CU_ASSERT_TRUE(
+		    supervisor_judge(&budget, &backoff, &poisoned, 0).restart);
+	CU_ASSERT_TRUE(supervisor_judge(&budget, &backoff, &useful, 0).restart);
+	for (unsigned i = 1; i < FRUITLESS_MAX; i++)
+		CU_ASSERT_TRUE(
+		    supervisor_judge(&budget, &backoff, &poisoned, 0).restart);
+	CU_ASSERT_FALSE(
+	    supervisor_judge(&budget, &backoff, &poisoned, 0).restart);
+}
+
+static void
 the_default_budget_survives_fifty_kills_in_twenty_seconds(void)
 {
 	const struct death d = { .lived_ns = 300000000 };
@@ -143,6 +163,8 @@ main(void)
 	    s, "ordered_deaths_cost_nothing", ordered_deaths_cost_nothing);
 	CU_add_test(s, "hopeless_devices_are_removed_at_once",
 	    hopeless_devices_are_removed_at_once);
+	CU_add_test(s, "a_request_that_kills_every_time_ends_the_device",
+	    a_request_that_kills_every_time_ends_the_device);
 	CU_add_test(s,
 	    "the_default_budget_survives_fifty_kills_in_twenty_seconds",
 	    the_default_budget_survives_fifty_kills_in_twenty_seconds);

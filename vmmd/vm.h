@@ -66,6 +66,7 @@ struct device {
 	struct channel channel;
 	struct event *on_message, *on_exit, *on_timer;
 	unsigned starts, restarts;
+	uint64_t last_commit; /* the commit word when it last died */
 	uint64_t died_ns, ready_ns;
 	uint64_t ping_ns; /* when the unanswered ping went; 0: none */
 	uint64_t log_window_ns;
@@ -92,6 +93,13 @@ struct device {
 };
 
 void device_init(struct device *d, struct vm *vm);
+/*
+ * The host's uid and gid of a device's process, if we are root: each device has
+ * its own, for as long as the VM lives, 0x70000000 + (the broker's pid, low 16
+ * bits) * 256 + index; the loader's index is 255.  Where the user namespace has
+ * no such uid: that of nobody.
+ */
+uid_t device_uid(pid_t broker, unsigned index);
 /* Start its host.  A failure ends in the same place as an early death. */
 void device_start(struct device *d);
 /* A placement as a message. */
@@ -104,8 +112,10 @@ struct placement_message {
 void device_fill_placement(struct placement_message *m, struct device *d);
 /* After the layout: make what outlives it, and bind it.  0 or -errno. */
 int device_build(struct device *d);
-/* Send configure or load. */
+/* Send configure or load, and see to it that it gets on with it. */
 void device_configure(struct device *d);
+/* 0 or -errno. */
+int device_send_configuration(struct device *d);
 void device_kill(struct device *d, const char *why);
 /* Send finish; if that cannot be, kill. */
 void device_finish(struct device *d);

@@ -117,6 +117,18 @@ mm_set(struct cpu *c, unsigned n, uint64_t v)
 	mmx_mode(c);
 }
 
+/* EFLAGS.AC: what the accessors do for 2 to 8 bytes.  size: a power of 2. */
+static inline void
+fp_check_alignment(
+    struct cpu *c, const struct insn *i, uint64_t lin, unsigned size)
+{
+	if (FP_UNLIKELY(lin & (size - 1)) && c->cpl == 3 && (c->cr0 & CR0_AM) &&
+	    (c->rflags & FL_AC)) {
+		c->fault_insn = i;
+		cpu_raise(c, EXC_AC, 0);
+	}
+}
+
 /* ---- memory operands (fp_sse.c): zero-extended to 128 bits ---- */
 __m128i fp_load_a16(struct cpu *c, const struct insn *i); /* #GP: unaligned */
 __m128i fp_load_16(struct cpu *c, const struct insn *i);
@@ -165,15 +177,17 @@ fp_eval(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
 #define FP_INT_LANES(X)                                                        \
 	X(paddb)                                                               \
 	X(paddw)                                                               \
-	X(paddd) X(paddq) X(psubb) X(psubw) X(psubd) X(psubq) X(paddsb)        \
-	    X(paddsw) X(paddusb) X(paddusw) X(psubsb) X(psubsw) X(psubusb)     \
-		X(psubusw) X(pmullw) X(pmulhw) X(pmulhuw) X(pmuludq)           \
-		    X(pmaddwd) X(psadbw) X(pavgb) X(pavgw) X(pminub) X(pminsw) \
-			X(pmaxub) X(pmaxsw) X(pand) X(pandn) X(por) X(pxor)    \
-			    X(pcmpeqb) X(pcmpeqw) X(pcmpeqd) X(pcmpgtb)        \
-				X(pcmpgtw) X(pcmpgtd) X(psrlw) X(psrld)        \
-				    X(psrlq) X(psraw) X(psrad) X(psllw)        \
-					X(pslld) X(psllq)
+	X(paddd)                                                               \
+	X(paddq)                                                               \
+	X(psubb)                                                               \
+	X(psubw) X(psubd) X(psubq) X(paddsb) X(paddsw) X(paddusb) X(paddusw)   \
+	    X(psubsb) X(psubsw) X(psubusb) X(psubusw) X(pmullw) X(pmulhw)      \
+		X(pmulhuw) X(pmuludq) X(pmaddwd) X(psadbw) X(pavgb) X(pavgw)   \
+		    X(pminub) X(pminsw) X(pmaxub) X(pmaxsw) X(pand) X(pandn)   \
+			X(por) X(pxor) X(pcmpeqb) X(pcmpeqw) X(pcmpeqd)        \
+			    X(pcmpgtb) X(pcmpgtw) X(pcmpgtd) X(psrlw) X(psrld) \
+				X(psrlq) X(psraw) X(psrad) X(psllw) X(pslld)   \
+				    X(psllq)
 /* Of 128 bits as above; of 64 bits they meet different bytes. */
 #define FP_INT_UNPACK_LOW(X) X(punpcklbw) X(punpcklwd) X(punpckldq)
 #define FP_INT_UNPACK_HIGH(X)   \
@@ -182,32 +196,37 @@ fp_eval(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
 	X(punpckhdq, punpckldq)
 #define FP_INT_PACK(X) X(packsswb) X(packssdw) X(packuswb)
 /* Of 128 bits alone; any bits will do, so no exceptions. */
-#define FP_XMM_LANES(X)                                             \
-	X(punpcklqdq)                                               \
-	X(punpckhqdq)                                               \
-	X(andps) X(andnps) X(orps) X(xorps) X(unpcklps) X(unpckhps) \
-	    X(unpcklpd) X(unpckhpd) X(rcpps) X(rsqrtps)
+#define FP_XMM_LANES(X)                                                   \
+	X(punpcklqdq)                                                     \
+	X(punpckhqdq)                                                     \
+	X(andps)                                                          \
+	X(andnps)                                                         \
+	X(orps)                                                           \
+	X(xorps) X(unpcklps) X(unpckhps) X(unpcklpd) X(unpckhpd) X(rcpps) \
+	    X(rsqrtps)
 /* Two operands, or one: dest = f(dest, src), with exceptions. */
 #define FP_ARITH(X)                                                            \
 	X(addps, fp_load_a16, FP_PS)                                           \
 	X(addpd, fp_load_a16, FP_PD)                                           \
-	X(addss, fp_load_4, FP_SS) X(addsd, fp_load_8, FP_SD) X(               \
-	    mulps, fp_load_a16, FP_PS) X(mulpd, fp_load_a16, FP_PD) X(mulss,   \
-	    fp_load_4, FP_SS) X(mulsd, fp_load_8, FP_SD) X(subps, fp_load_a16, \
-	    FP_PS) X(subpd, fp_load_a16, FP_PD) X(subss, fp_load_4, FP_SS)     \
-	    X(subsd, fp_load_8, FP_SD) X(divps, fp_load_a16, FP_PS) X(         \
-		divpd, fp_load_a16, FP_PD) X(divss, fp_load_4, FP_SS) X(divsd, \
-		fp_load_8, FP_SD) X(minps, fp_load_a16, FP_OTHER) X(minpd,     \
-		fp_load_a16, FP_OTHER) X(minss, fp_load_4, FP_OTHER) X(minsd,  \
-		fp_load_8, FP_OTHER) X(maxps, fp_load_a16, FP_OTHER) X(maxpd,  \
-		fp_load_a16, FP_OTHER) X(maxss, fp_load_4, FP_OTHER)           \
-		X(maxsd, fp_load_8, FP_OTHER) X(sqrtps, fp_load_a16, FP_OTHER) \
-		    X(sqrtpd, fp_load_a16, FP_OTHER) X(                        \
-			sqrtss, fp_load_4, FP_OTHER) X(sqrtsd, fp_load_8,      \
-			FP_OTHER) X(cvtps2pd, fp_load_8, FP_OTHER) X(cvtpd2ps, \
-			fp_load_a16, FP_PS) X(cvtss2sd, fp_load_4, FP_OTHER)   \
-			X(cvtsd2ss, fp_load_8, FP_SS) X(cvtdq2ps, fp_load_a16, \
-			    FP_OTHER) X(cvtps2dq, fp_load_a16, FP_OTHER)       \
+	X(addss, fp_load_4, FP_SS)                                             \
+	X(addsd, fp_load_8, FP_SD)                                             \
+	X(mulps, fp_load_a16, FP_PS)                                           \
+	X(mulpd, fp_load_a16, FP_PD) X(mulss, fp_load_4, FP_SS) X(             \
+	    mulsd, fp_load_8, FP_SD) X(subps, fp_load_a16, FP_PS) X(subpd,     \
+	    fp_load_a16, FP_PD) X(subss, fp_load_4, FP_SS) X(subsd, fp_load_8, \
+	    FP_SD) X(divps, fp_load_a16, FP_PS) X(divpd, fp_load_a16, FP_PD)   \
+	    X(divss, fp_load_4, FP_SS) X(divsd, fp_load_8, FP_SD) X(minps,     \
+		fp_load_a16,                                                   \
+		FP_OTHER) X(minpd, fp_load_a16, FP_OTHER) X(minss, fp_load_4,  \
+		FP_OTHER) X(minsd, fp_load_8, FP_OTHER) X(maxps, fp_load_a16,  \
+		FP_OTHER) X(maxpd, fp_load_a16, FP_OTHER) X(maxss, fp_load_4,  \
+		FP_OTHER) X(maxsd, fp_load_8, FP_OTHER) X(sqrtps, fp_load_a16, \
+		FP_OTHER) X(sqrtpd, fp_load_a16, FP_OTHER)                     \
+		X(sqrtss, fp_load_4, FP_OTHER) X(sqrtsd, fp_load_8, FP_OTHER)  \
+		    X(cvtps2pd, fp_load_8, FP_OTHER) X(cvtpd2ps, fp_load_a16,  \
+			FP_PS) X(cvtss2sd, fp_load_4, FP_OTHER) X(cvtsd2ss,    \
+			fp_load_8, FP_SS) X(cvtdq2ps, fp_load_a16, FP_OTHER)   \
+			X(cvtps2dq, fp_load_a16, FP_OTHER)                     \
 			    X(cvttps2dq, fp_load_a16, FP_OTHER)                \
 				X(cvttpd2dq, fp_load_a16, FP_OTHER)            \
 				    X(cvtpd2dq, fp_load_a16, FP_OTHER)         \

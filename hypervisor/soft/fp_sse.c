@@ -14,11 +14,10 @@ fp_refuse_sse(struct cpu *c, const struct insn *i)
 static uint64_t
 lin_a16(struct cpu *c, const struct insn *i, bool write)
 {
-	uint64_t lin = insn_lin(c, i, 16, write);
-
-	if (lin & 15)
+	/* Comes before #SS for an address that is not canonical. */
+	if ((insn_ea(c, i) + c->seg[i->seg].base) & 15)
 		cpu_raise_gp(c, i, 0);
-	return lin;
+	return insn_lin(c, i, 16, write);
 }
 
 __m128i
@@ -33,9 +32,11 @@ fp_load_a16(struct cpu *c, const struct insn *i)
 __m128i
 fp_load_16(struct cpu *c, const struct insn *i)
 {
+	uint64_t lin = insn_lin(c, i, 16, false);
 	__m128i v;
 
-	mem_read(c, i, insn_lin(c, i, 16, false), &v, sizeof(v));
+	fp_check_alignment(c, i, lin, 16);
+	mem_read(c, i, lin, &v, sizeof(v));
 	return v;
 }
 
@@ -60,7 +61,10 @@ fp_store_a16(struct cpu *c, const struct insn *i, __m128i v)
 void
 fp_store_16(struct cpu *c, const struct insn *i, __m128i v)
 {
-	mem_write(c, i, insn_lin(c, i, 16, true), &v, sizeof(v));
+	uint64_t lin = insn_lin(c, i, 16, true);
+
+	fp_check_alignment(c, i, lin, 16);
+	mem_write(c, i, lin, &v, sizeof(v));
 }
 
 void
@@ -204,14 +208,14 @@ FP_COMIS(DEFINE_COMIS)
 	{                                                                 \
 		uint32_t r;                                               \
                                                                           \
-		__asm__ volatile(#name " %1, %0" : "=r"(r) : "x"(b));     \
+		__asm__ volatile(#name "l %1, %0" : "=r"(r) : "x"(b));    \
 		return from64(r);                                         \
 	}                                                                 \
 	static __m128i name##_calc64(__m128i a UNUSED, __m128i b)         \
 	{                                                                 \
 		uint64_t r;                                               \
                                                                           \
-		__asm__ volatile(#name " %1, %0" : "=r"(r) : "x"(b));     \
+		__asm__ volatile(#name "q %1, %0" : "=r"(r) : "x"(b));    \
 		return from64(r);                                         \
 	}                                                                 \
 	OP(op_##name)                                                     \
@@ -475,17 +479,25 @@ enter_both(struct cpu *c, const struct insn *i)
 	fp_enter_mmx(c, i);
 }
 
-/* The unused upper half is zero: it raises nothing. */
+/* From memory they leave the x87's stack alone; else it changes even if #XM
+ * follows.  The unused upper half is zero: it raises nothing. */
+static uint64_t
+from_mmx(struct cpu *c, const struct insn *i)
+{
+	if (i->flags & INSN_MEM)
+		return low64(fp_load_8(c, i));
+	mmx_mode(c);
+	return mm_get(c, i->rm);
+}
+
 OP(op_cvtpi2ps)
 {
 	__m128i r;
 
 	enter_both(c, i);
 	r = fp_eval(c, i, cvtdq2ps_calc, _mm_setzero_si128(),
-	    from64(MM_SRC(c, i)), FP_OTHER);
+	    from64(from_mmx(c, i)), FP_OTHER);
 	c->v[i->reg].q[0] = low64(r);
-	if (!(i->flags & INSN_MEM))
-		mmx_mode(c);
 	NEXT(c, i);
 }
 
@@ -495,10 +507,8 @@ OP(op_cvtpi2pd)
 
 	enter_both(c, i);
 	r = fp_eval(c, i, cvtdq2pd_calc, _mm_setzero_si128(),
-	    from64(MM_SRC(c, i)), FP_OTHER);
+	    from64(from_mmx(c, i)), FP_OTHER);
 	xmm_set(c, i->reg, r);
-	if (!(i->flags & INSN_MEM))
-		mmx_mode(c);
 	NEXT(c, i);
 }
 
@@ -507,6 +517,8 @@ to_mmx(struct cpu *c, const struct insn *i, __m128i src, fp_calc *calc)
 {
 	__m128i r;
 
+	/* This much happens even if #XM follows. */
+	mmx_mode(c);
 	r = fp_eval_slow(c, i, calc, _mm_setzero_si128(), src, FP_OTHER);
 	mm_set(c, i->reg, low64(r));
 }

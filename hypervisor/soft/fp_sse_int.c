@@ -156,25 +156,20 @@ OP(op_pmovmskb)
 	NEXT(c, i);
 }
 
-/* Writes the bytes of src whose mask byte is negative, at DS:rDI. */
+/* Writes the bytes of src whose mask byte is negative, at DS:rDI.  As on AMD's
+ * processors, all bytes must be writable. */
 static void
 maskmov(struct cpu *c, const struct insn *i, union vreg *src,
     const union vreg *mask, unsigned size)
 {
 	uint64_t off = c->reg[RDI], lin;
-	unsigned n, end;
+	unsigned n;
 
 	if (i->addrsize < 8)
 		off = i->addrsize == 4 ? (uint32_t)off : (uint16_t)off;
 	lin = seg_lin(c, i, i->seg, off, size, true);
-	for (n = 0; n < size; n = end) {
-		for (end = n; end < size && (mask->b[end] & 0x80); end++)
-			;
-		if (end > n)
-			mem_probe_write(c, i, lin + n, end - n);
-		else
-			end++;
-	}
+	fp_check_alignment(c, i, lin, 8);
+	mem_probe_write(c, i, lin, size);
 	for (n = 0; n < size; n++)
 		if (mask->b[n] & 0x80)
 			mem_write8(c, i, lin + n, src->b[n]);
@@ -194,8 +189,8 @@ maskmovq(struct cpu *c, const struct insn *i)
 
 	src.q[0] = mm_get(c, i->reg);
 	mask.q[0] = mm_get(c, i->rm);
-	maskmov(c, i, &src, &mask, 8);
 	mmx_mode(c);
+	maskmov(c, i, &src, &mask, 8);
 }
 
 OP(op_maskmovq)

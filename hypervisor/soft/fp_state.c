@@ -110,6 +110,7 @@ enter_fx(struct cpu *c, const struct insn *i, bool write)
 	if (c->cr0 & (CR0_EM | CR0_TS))
 		cpu_raise(c, EXC_NM, 0);
 	lin = insn_lin(c, i, FX_SIZE, write);
+	fp_check_alignment(c, i, lin, 4);
 	if (lin & 15)
 		cpu_raise_gp(c, i, 0);
 	return lin;

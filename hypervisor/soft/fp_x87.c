@@ -149,17 +149,15 @@ static void
 note_insn(struct cpu *c, const struct insn *i)
 {
 	struct x87 *f = &c->x87;
-	unsigned modrm = (i->reg & 7u) << 3 | (i->rm & 7u);
 
 	f->fip = insn_ip(c, i);
 	f->fcs = c->seg[CS].sel;
 	if (i->flags & INSN_MEM) {
 		f->fdp = insn_ea(c, i);
 		f->fds = c->seg[i->seg].sel;
-	} else {
-		modrm |= 0xc0;
 	}
-	f->fop = (uint16_t)((i->opcode & 7u) << 8 | modrm);
+	/* The decoder keeps the whole ModRM byte there. */
+	f->fop = (uint16_t)((i->opcode & 7u) << 8 | (i->imm2 & 0xffu));
 }
 
 static const char *
@@ -204,6 +202,7 @@ operand_read(struct cpu *c, const struct insn *i, uint8_t *p, unsigned size)
 		v = mem_read64(c, i, lin);
 		break;
 	default:
+		fp_check_alignment(c, i, lin, 8);
 		mem_read(c, i, lin, p, size);
 		return;
 	}
@@ -254,10 +253,13 @@ run_store(struct cpu *c, const struct insn *i, unsigned size)
 	struct x87_image m;
 	uint8_t operand[16];
 
+	fp_check_alignment(c, i, lin, MIN(size, 8u));
 	image_from(&m, &c->x87);
 	soft_x87_run(&m, mem_stub(i), operand, FLAGS_ALWAYS);
 	if (!(m.sw & ~m.cw & (MXCSR_FLAGS & ~FX_PE)))
 		operand_write(c, i, lin, operand, size);
+	else
+		mem_probe_write(c, i, lin, size);
 	image_to(&m, &c->x87);
 	note_insn(c, i);
 }
@@ -363,7 +365,7 @@ tag(const struct x87 *f, unsigned n)
 	exponent &= 0x7fff;
 	if (!exponent && !mantissa)
 		return 1;
-	return exponent == 0x7fff || !(mantissa >> 63) ? 2 : 0;
+	return !exponent || exponent == 0x7fff || !(mantissa >> 63) ? 2 : 0;
 }
 
 static bool
@@ -461,13 +463,32 @@ env_set(struct cpu *c, const struct insn *i, const uint8_t *p)
 }
 
 static void
+image_write(
+    struct cpu *c, const struct insn *i, const uint8_t *p, unsigned size)
+{
+	uint64_t lin = insn_lin(c, i, size, true);
+
+	fp_check_alignment(c, i, lin, i->opsize == 2 ? 2 : 4);
+	mem_write(c, i, lin, p, size);
+}
+
+static void
+image_read(struct cpu *c, const struct insn *i, uint8_t *p, unsigned size)
+{
+	uint64_t lin = insn_lin(c, i, size, false);
+
+	fp_check_alignment(c, i, lin, i->opsize == 2 ? 2 : 4);
+	mem_read(c, i, lin, p, size);
+}
+
+static void
 fnstenv(struct cpu *c, const struct insn *i)
 {
 	uint8_t env[28];
 	unsigned size = env_size(i);
 
 	env_get(c, i, env);
-	mem_write(c, i, insn_lin(c, i, size, true), env, size);
+	image_write(c, i, env, size);
 	c->x87.cw |= MXCSR_FLAGS;
 	x87_summarize(&c->x87);
 }
@@ -485,7 +506,7 @@ fldenv(struct cpu *c, const struct insn *i)
 	uint8_t env[28];
 	unsigned size = env_size(i);
 
-	mem_read(c, i, insn_lin(c, i, size, false), env, size);
+	image_read(c, i, env, size);
 	env_set(c, i, env);
 }
 
@@ -505,7 +526,7 @@ fnsave(struct cpu *c, const struct insn *i)
 	env_get(c, i, image);
 	for (n = 0; n < 8; n++)
 		memcpy(image + env + 10 * n, &c->x87.st[(t + n) & 7], 10);
-	mem_write(c, i, insn_lin(c, i, env + 80, true), image, env + 80);
+	image_write(c, i, image, env + 80);
 	x87_init(c);
 }
 
@@ -522,7 +543,7 @@ frstor(struct cpu *c, const struct insn *i)
 	uint8_t image[28 + 80];
 	unsigned n, env = env_size(i), t;
 
-	mem_read(c, i, insn_lin(c, i, env + 80, false), image, env + 80);
+	image_read(c, i, image, env + 80);
 	env_set(c, i, image);
 	t = top(&c->x87);
 	for (n = 0; n < 8; n++)

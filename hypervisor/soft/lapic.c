@@ -424,9 +424,8 @@ due_ns(const struct lapic *l)
 			return LAPIC_NEVER;
 		now = l->env->now_ns(l->ctx);
 		tsc = l->env->tsc(l->ctx);
-		/* Before any time that a caller has read already. */
 		if (tsc >= l->deadline)
-			return 0;
+			return now;
 		return now +
 		    (uint64_t)((unsigned __int128)(l->deadline - tsc) *
 			1000000u / l->env->tsc_khz(l->ctx)) +
@@ -447,6 +446,18 @@ lapic_due_ns(struct lapic *l)
 	return due;
 }
 
+/* The lock is held.  A deadline is compared with the TSC itself: due_ns() has a
+ * later now than ours. */
+static bool
+is_due(const struct lapic *l, uint64_t now)
+{
+	if (!(l->base & BASE_ENABLE))
+		return false;
+	if (TIMER_MODE(l->reg[R_TIMER]) == TIMER_DEADLINE)
+		return l->deadline && l->env->tsc(l->ctx) >= l->deadline;
+	return l->timer_start_ns && now >= l->timer_start_ns + period_ns(l);
+}
+
 void
 lapic_run(struct lapic *l)
 {
@@ -456,7 +467,7 @@ lapic_run(struct lapic *l)
 
 	pthread_mutex_lock(&l->lock);
 	lvt = l->reg[R_TIMER];
-	if (due_ns(l) <= now) {
+	if (is_due(l, now)) {
 		period = period_ns(l);
 		if (TIMER_MODE(lvt) == TIMER_DEADLINE)
 			l->deadline = 0;

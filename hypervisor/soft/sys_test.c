@@ -17,8 +17,9 @@ extern const uint8_t g_ud[], g_int3[], g_noncanonical[], g_user_cli[],
     g_int_dpl[], g_cr[], g_msr[], g_pagefault[], g_double[], g_triple[],
     g_syscall[], g_user_io[], g_user_io_map[], g_lar[], g_compat[], g_popf[],
     g_gate[], g_seg[], g_cpuid[], g_ist[], g_smap[], g_tsd[], g_kvmclock[],
-    g_rep_ins[], g_irq[], g_irq_hlt[], g_irq_popf[], g32_user[], g32_gate[],
-    g32_task[], g32_fault[], g32_expand[], g16_int[], g16_to_long[];
+    g_rep_ins[], g_irq[], g_irq_hlt[], g_irq_popf[], g_step[], g32_sysenter[],
+    g32_user[], g32_gate[], g32_task[], g32_fault[], g32_expand[], g16_int[],
+    g16_to_long[];
 
 enum start { REAL16, PROT32, LONG64 };
 
@@ -215,11 +216,11 @@ check_trace(const struct guest *g, const struct program *t)
 		uint32_t want = (uint32_t)t->trace[n];
 
 		if (t->trace[n] >> 32)
-			want += (uint32_t)(t->entry - guest_blob);
+			want += GUEST_OFFSET(t->entry);
 		if (n < g->traced && g->trace[n] != want)
 			printf("\n%s: value %u: %#x, want %#x (entry %#x)",
 			    t->claim, n, g->trace[n], want,
-			    (uint32_t)(t->entry - guest_blob));
+			    GUEST_OFFSET(t->entry));
 		CU_ASSERT(n < g->traced && g->trace[n] == want);
 	}
 	if (g->traced != n)
@@ -238,8 +239,7 @@ run_program(const struct program *t)
 	g.mem = mmap(NULL, MEM_SIZE, PROT_READ | PROT_WRITE,
 	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	CU_ASSERT_PTR_NOT_EQUAL_FATAL(g.mem, MAP_FAILED);
-	memcpy(g.mem + GUEST_CODE, guest_blob,
-	    (size_t)(guest_blob_end - guest_blob));
+	memcpy(g.mem + GUEST_CODE, guest_blob, GUEST_OFFSET(guest_blob_end));
 	build_gdt(&g, t->start);
 	build_idt(&g, t->start == LONG64);
 	build_tss(&g, t->start == LONG64);
@@ -317,6 +317,10 @@ static const struct program programs[] = {
 	P(hlt_wakes_by_interrupt, g_irq_hlt, LONG64, 0x80, 0, AT(49), 8),
 	P(popf_opens_interrupts_at_once, g_irq_popf, LONG64, 0x80, 0, AT(53),
 	    8),
+	P(trap_flag_steps_one_instruction, g_step, LONG64, 1, 0, AT(17), 8,
+	    0x4000),
+	P(sysenter_and_sysexit_change_rings, g32_sysenter, PROT32, 0x9800, 0x18,
+	    6, 0, AT(71), 0x2b, 0x33),
 	P(int_from_ring_3_in_32_bits, g32_user, PROT32, 0x80, 0, AT(27), 0x23,
 	    0x9000),
 	P(null_segment_is_gp, g32_fault, PROT32, 13, 0, AT(9), 0x18),

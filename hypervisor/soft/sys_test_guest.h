@@ -38,8 +38,10 @@ extern const uint8_t guest_stubs64[], guest_stubs32[];
 extern const uint8_t guest_syscall_entry[], guest_gate64[], guest_gate32[];
 extern const uint8_t guest_task2[];
 
-/* Offset of a label from the blob's first byte. */
-#define GUEST_AT(label) (GUEST_CODE + (uint32_t)((label)-guest_blob))
+/* A label's offset from the blob's first byte, and its guest address. */
+#define GUEST_OFFSET(label) \
+	((uint32_t)((uintptr_t)(label) - (uintptr_t)guest_blob))
+#define GUEST_AT(label) (GUEST_CODE + GUEST_OFFSET(label))
 
 /*
  * Exception stubs log vector, error code, rip (from GUEST_CODE on) and CS, and
@@ -412,6 +414,18 @@ __asm__(".pushsection .rodata\n"
 	"	mov $0x80, %eax\n"
 	"	wrmsr\n"
 	".endm\n"
+	".globl g_step, g32_sysenter\n"
+	"g_step: lea 1f(%rip), %r15\n"
+	"	pushf\n"
+	"	orl $0x100, (%rsp)\n"
+	"	popf\n"
+	"	nop\n"
+	"	nop\n"
+	"1:	mov %dr6, %rbx\n"
+	"	and $0x4000, %ebx\n"
+	"	log %ebx\n"
+	"	done\n"
+
 	".globl g_irq, g_irq_hlt, g_irq_popf\n"
 	"g_irq:	lea 1f(%rip), %r15\n"
 	"	self_ipi\n"
@@ -483,6 +497,30 @@ __asm__(".pushsection .rodata\n"
 	"	iret\n"
 	"1:	int $0x80\n"
 	"2:	log %esp\n"
+	"	done\n"
+
+	"g32_sysenter: mov $2f - guest_blob + 0x10000, %esi\n"
+	"	mov $0x174, %ecx\n"
+	"	mov $0x18, %eax\n"
+	"	xor %edx, %edx\n"
+	"	wrmsr\n"
+	"	inc %ecx\n"
+	"	mov $0x9800, %eax\n"
+	"	wrmsr\n"
+	"	inc %ecx\n"
+	"	mov $1f - guest_blob + 0x10000, %eax\n"
+	"	wrmsr\n"
+	"	sysenter\n"
+	"1:	mov %esp, %ebx\n"
+	"	log %ebx\n"
+	"	mov %cs, %ebx\n"
+	"	log %ebx\n"
+	"	mov $0xb000, %ecx\n"
+	"	mov $3f - guest_blob + 0x10000, %edx\n"
+	"	sysexit\n"
+	"3:	mov %ss, %ebx\n"
+	"	ud2\n"
+	"2:	log %ebx\n"
 	"	done\n"
 
 	"g32_fault: mov $1f - guest_blob + 0x10000, %esi\n"

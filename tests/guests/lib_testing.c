@@ -1,6 +1,8 @@
 /* What the guest programs that test a backend share. */
 #include "tests/guests/testing.h"
 
+#define PROBE 0xef /* vector of lapic_keeps_in_service() */
+
 extern const uint8_t trap_entries[256][32];
 extern uint64_t guest_gdt[8];
 
@@ -16,6 +18,7 @@ volatile struct fault fault;
 volatile uint64_t fault_resume;
 struct tss guest_tss;
 
+static bool in_service;
 static struct idt_gate idt[256] __attribute__((aligned(16)));
 static trap_handler *handlers[256];
 static void (*eois[256])(uint8_t vector);
@@ -240,6 +243,29 @@ lapic_eoi(uint8_t vector)
 {
 	(void)vector;
 	lapic_write(LAPIC_EOI, 0);
+}
+
+static void
+on_probe(struct trap_frame *f)
+{
+	uint8_t v = (uint8_t)f->vector;
+
+	in_service = lapic_read(LAPIC_ISR + v / 32 * 0x10) >> v % 32 & 1;
+	trap_count[v]++;
+	lapic_write(LAPIC_EOI, 0);
+}
+
+bool
+lapic_keeps_in_service(void)
+{
+	trap_set(PROBE, on_probe);
+	trap_count[PROBE] = 0;
+	lapic_ipi(0, 0x40000 | PROBE); /* to self */
+	trap_wait(PROBE, 1);
+	if (!in_service)
+		guest_print("skip in_service: here an interrupt ends as it is "
+			    "delivered\n");
+	return in_service;
 }
 
 void

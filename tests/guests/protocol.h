@@ -30,7 +30,12 @@
 /* Doorbells, argument 3: index, length, space, whether it matches. */
 #define BELL(index, len, mmio, match) \
 	((index) | (len) << 8 | (mmio) << 16 | (match) << 24)
-#define BELLS 8
+#define SLOT_SIZE 0x4000
+#define SLOT_RAM  0
+#define SLOT_ROM  1
+#define SLOT_NONE 2
+
+#define BELLS	  8
 
 /* Between two values of the stream x takes so many steps and y adds them up; x
  * takes in a token; the value is x ^ y. */
@@ -54,6 +59,7 @@ enum test_command {
 	TEST_BELL_BIND, /* address, value to match, BELL() */
 	TEST_BELL_UNBIND, /* the same */
 	TEST_BELL_COUNT, /* index: rings since the last time */
+	TEST_SLOT_SET, /* slot, what, address: SLOT_SIZE bytes of the test's */
 	TEST_TIME_NS, /* a clock of the host's */
 };
 

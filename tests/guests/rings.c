@@ -149,6 +149,6 @@ guest_main(const void *start_info)
 	lapic_write(LAPIC_INITIAL, 0);
 	check("interrupts_reach_user_code", from_cs, 0x2b);
 	check("interrupts_save_the_user_stack", from_ss, 0x23);
-	check("interrupts_enter_on_rsp0", entered_rsp,
-	    guest_tss.rsp[0] & ~15ull);
+	check(
+	    "interrupts_enter_on_rsp0", entered_rsp, guest_tss.rsp[0] & ~15ull);
 }

@@ -76,6 +76,7 @@ void pic_eoi(uint8_t vector);
 #define LAPIC_ID      0x20
 #define LAPIC_TPR     0x80
 #define LAPIC_EOI     0xb0
+#define LAPIC_ISR     0x100
 #define LAPIC_LDR     0xd0
 #define LAPIC_DFR     0xe0
 #define LAPIC_SVR     0xf0
@@ -91,6 +92,11 @@ uint32_t lapic_read(unsigned reg);
 void lapic_write(unsigned reg, uint32_t v);
 void lapic_init(void); /* enabled, LINT0 masked */
 void lapic_eoi(uint8_t vector);
+/*
+ * Does an interrupt stay in service until its EOI?  A KVM that emulates kernel
+ * mode may end it as it delivers it; if so, a line prints that.
+ */
+bool lapic_keeps_in_service(void);
 void lapic_ipi(uint32_t to, uint32_t what); /* and wait until it is sent */
 
 #define RTE_LEVEL      0x8000u
