@@ -101,7 +101,7 @@ raise_at(struct cpu *c, const struct insn *i, unsigned vector)
 static inline void
 enter_control(struct cpu *c, const struct insn *i)
 {
-	if (FP_UNLIKELY(c->cr0 & (CR0_EM | CR0_TS)))
+	if (UNLIKELY(c->cr0 & (CR0_EM | CR0_TS)))
 		raise_at(c, i, EXC_NM);
 }
 
@@ -109,7 +109,7 @@ static inline void
 enter_waiting(struct cpu *c, const struct insn *i)
 {
 	enter_control(c, i);
-	if (FP_UNLIKELY((c->x87.sw & X87_ES) && (c->cr0 & CR0_NE)))
+	if (UNLIKELY((c->x87.sw & X87_ES) && (c->cr0 & CR0_NE)))
 		raise_at(c, i, EXC_MF);
 }
 
