@@ -178,11 +178,11 @@ operand_size(unsigned mode, unsigned form, unsigned flags)
 	if (form & F_BYTE)
 		return 1;
 	if (mode == 8) {
-		if ((flags & INSN_REXW) || (form & F_FORCE64))
+		if (flags & INSN_REXW)
 			return 8;
 		if (flags & INSN_OPSIZE)
 			return 2;
-		return form & F_64 ? 8 : 4;
+		return form & (F_64 | F_FORCE64) ? 8 : 4;
 	}
 	return (mode == 4) == !(flags & INSN_OPSIZE) ? 4 : 2;
 }
@@ -261,7 +261,8 @@ row_0f(struct cursor *k, struct insn *i)
 static op_fn *
 branch_fn(const struct core_op *row, const struct insn *i, unsigned mode)
 {
-	bool lng = mode == 8;
+	/* As on AMD's processors 66 makes 16-bit branches of them. */
+	bool lng = mode == 8 && i->opsize == 8;
 
 	if (row->kind == K_JUMP && row->fn == NULL)
 		return lng ? jcc64[i->opcode & 15] : jcc[i->opcode & 15];
@@ -388,6 +389,9 @@ decode_one(struct cursor *k, struct insn *i, unsigned mode, unsigned index)
 		break;
 	case K_SREG:
 		i->reg = row.arg;
+		break;
+	case K_MOVSREG:
+		i->reg &= 7;
 		break;
 	case K_IMM2:
 		i->imm2 = row.arg;
