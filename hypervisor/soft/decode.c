@@ -350,6 +350,7 @@ decode_one(struct cursor *k, struct insn *i, unsigned mode, unsigned index)
 		k->at--;
 		row = simd_row(x87_opcode(i->opcode, modrm));
 		row.form |= F_MODRM;
+		i->imm2 = (uint16_t)modrm;
 	} else {
 		row = core_1byte[i->opcode];
 		if (i->opcode == 0x63 && mode == 8) {
