@@ -452,7 +452,9 @@ decode_block(struct insn *out, unsigned max, const uint8_t *code, unsigned have,
 			more = false;
 		}
 		d.size += i->len;
-		d.count++;
+		/* One that does nothing needs no row, but to be alone. */
+		if (i->fn != op_nop || d.count == 0)
+			d.count++;
 	}
 	if (d.count == 0)
 		return d;

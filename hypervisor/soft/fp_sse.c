@@ -479,13 +479,14 @@ enter_both(struct cpu *c, const struct insn *i)
 	fp_enter_mmx(c, i);
 }
 
-/* From memory they leave the x87's stack alone; else it changes even if #XM
+/* From memory they leave the x87 alone; else its stack changes even if #XM
  * follows.  The unused upper half is zero: it raises nothing. */
 static uint64_t
 from_mmx(struct cpu *c, const struct insn *i)
 {
 	if (i->flags & INSN_MEM)
 		return low64(fp_load_8(c, i));
+	fp_enter_mmx(c, i);
 	mmx_mode(c);
 	return mm_get(c, i->rm);
 }
@@ -494,7 +495,7 @@ OP(op_cvtpi2ps)
 {
 	__m128i r;
 
-	enter_both(c, i);
+	fp_enter_sse(c, i);
 	r = fp_eval(c, i, cvtdq2ps_calc, _mm_setzero_si128(),
 	    from64(from_mmx(c, i)), FP_OTHER);
 	c->v[i->reg].q[0] = low64(r);
@@ -505,7 +506,7 @@ OP(op_cvtpi2pd)
 {
 	__m128i r;
 
-	enter_both(c, i);
+	fp_enter_sse(c, i);
 	r = fp_eval(c, i, cvtdq2pd_calc, _mm_setzero_si128(),
 	    from64(from_mmx(c, i)), FP_OTHER);
 	xmm_set(c, i->reg, r);

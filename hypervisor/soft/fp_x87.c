@@ -122,6 +122,10 @@ image_from(struct x87_image *m, const struct x87 *f)
 	memset(m, 0, offsetof(struct x87_image, st));
 	m->cw = f->cw;
 	m->sw = f->sw;
+	/* Pending here only without CR0.NE, when it stops nothing: but it would
+	 * stop the host. */
+	if (UNLIKELY(f->sw & X87_ES))
+		m->sw &= (uint16_t) ~(MXCSR_FLAGS | X87_ES | X87_B);
 	for (n = 0; n < 8; n++) {
 		if (f->empty & 1u << n)
 			m->tw |= (uint16_t)(3u << 2 * n);
@@ -133,9 +137,12 @@ static void
 image_to(const struct x87_image *m, struct x87 *f)
 {
 	unsigned n, t;
+	uint16_t kept = 0;
 
+	if (UNLIKELY(f->sw & X87_ES))
+		kept = f->sw & (MXCSR_FLAGS | X87_ES | X87_B);
 	f->cw = m->cw;
-	f->sw = m->sw;
+	f->sw = m->sw | kept;
 	t = top(f);
 	f->empty = 0;
 	for (n = 0; n < 8; n++) {
