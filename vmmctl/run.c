@@ -189,10 +189,11 @@ send_create(
 
 /*
  * Wait for what became of the create message.  EXIT_POWEROFF: it runs (or, of
- * `layout`, it is done); else the exit code, after a complaint.
+ * `layout`, it is done); else the exit code, after a complaint.  start_ns is when
+ * the user asked for it.
  */
 static int
-await_start(struct broker *b, const struct run_options *o)
+await_start(struct broker *b, const struct run_options *o, uint64_t start_ns)
 {
 	struct channel_message m;
 	int code = -1, r;
@@ -211,11 +212,10 @@ await_start(struct broker *b, const struct run_options *o)
 				    m.envelope->started->why);
 			if (o->verbose)
 				fprintf(stderr,
-				    "vmmctl: %s runs on %s after %llu us\n",
+				    "vmmctl: %s runs on %s: "
+				    "first instruction after %.1f ms\n",
 				    o->name, m.envelope->started->hypervisor,
-				    (unsigned long long)
-					    m.envelope->started->first_run_ns /
-					1000);
+				    (double)(time_now_ns() - start_ns) / 1e6);
 			code = EXIT_POWEROFF;
 			break;
 		case BULKHEAD__ENVELOPE__BODY_FAILURE:
@@ -360,6 +360,7 @@ command_run(int argc, char **argv)
 {
 	static struct run_options o;
 	struct files f = { -1, -1, -1 };
+	const uint64_t start_ns = time_now_ns();
 	char path[PATH_MAX];
 	struct broker b;
 	int code = parse(&o, argc, argv);
@@ -390,7 +391,7 @@ command_run(int argc, char **argv)
 	if (send_create(&b, &o, &f) < 0)
 		code = complain_code(EXIT_ERROR, "the broker did not start");
 	else
-		code = await_start(&b, &o);
+		code = await_start(&b, &o, start_ns);
 	if (code == EXIT_POWEROFF && o.detach) {
 		printf("%s\n", o.name);
 		return EXIT_POWEROFF;
@@ -406,6 +407,7 @@ command_layout(int argc, char **argv)
 {
 	static struct run_options o;
 	struct files f = { -1, -1, -1 };
+	const uint64_t start_ns = time_now_ns();
 	char path[PATH_MAX];
 	struct broker b;
 	int code = parse(&o, argc, argv);
@@ -426,7 +428,7 @@ command_layout(int argc, char **argv)
 	if (send_create(&b, &o, &f) < 0)
 		code = complain_code(EXIT_ERROR, "the broker did not start");
 	else
-		code = await_start(&b, &o);
+		code = await_start(&b, &o, start_ns);
 	leave(&b);
 	return code;
 }
