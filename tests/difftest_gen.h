@@ -325,7 +325,7 @@ two_byte_modrm(uint8_t b)
  *   cpuid, rdtsc, rdpmc, rdrand, sgdt and the like: the host's own values;
  *   what the host declares in CPUID and the software processor does not
  *     (SSE3, SSE4A, XSAVE, BMI1, POPCNT, FSGSBASE, CLFLUSHOPT): #UD there;
- *   hypercalls.
+ *   hypercalls, and int1, of which hypervisors report the wrong address.
  */
 static inline bool
 excluded(const struct form *f)
@@ -353,6 +353,7 @@ excluded(const struct form *f)
 		case 0xcd:
 		case 0xcf:
 		case 0xf0:
+		case 0xf1:
 		case 0xf2:
 		case 0xf3:
 			return true;
