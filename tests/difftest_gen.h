@@ -325,7 +325,8 @@ two_byte_modrm(uint8_t b)
  *   cpuid, rdtsc, rdpmc, rdrand, sgdt and the like: the host's own values;
  *   what the host declares in CPUID and the software processor does not
  *     (SSE3, SSE4A, XSAVE, BMI1, POPCNT, FSGSBASE, CLFLUSHOPT): #UD there;
- *   hypercalls, and int1, of which hypervisors report the wrong address.
+ *   hypercalls;
+ *   int1: below a hypervisor the rip saved is that of the instruction.
  */
 static inline bool
 excluded(const struct form *f)

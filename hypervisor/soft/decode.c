@@ -391,6 +391,14 @@ decode_one(struct cursor *k, struct insn *i, unsigned mode, unsigned index)
 	case K_SREG:
 		i->reg = row.arg;
 		break;
+	case K_CRDR:
+		/* AMD's way to CR8 without REX. */
+		if ((i->opcode & 0xfd) == 0x20 && (i->flags & INSN_LOCK) &&
+		    i->reg == 0) {
+			i->reg = 8;
+			i->flags &= (uint8_t)~INSN_LOCK;
+		}
+		break;
 	case K_MOVSREG:
 		i->reg &= 7;
 		break;

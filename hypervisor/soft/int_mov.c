@@ -399,7 +399,7 @@ OP(op_enter)
 		(void)mem_load(c, i,
 		    stack_lin(c, i, rbp - (uint64_t)n * size, size, false),
 		    size);
-	mem_probe_write(c, i, stack_lin(c, i, rsp - down, 1, true), 1);
+	mem_probe_write(c, i, stack_lin(c, i, rsp - down, size, true), size);
 	rsp -= size;
 	mem_store(c, i, stack_lin(c, i, rsp, size, true), size, rbp);
 	frame = rsp;
