@@ -227,9 +227,7 @@ OP(op_ret64)
 OP(op_loop)
 {
 	uint64_t rcx = zero_extend(c->reg[RCX] - 1, i->addrsize), ip;
-	bool yes = rcx != 0;
-
-	bool zf = i->opcode == 0xe1;
+	bool yes = rcx != 0, zf = i->opcode == 0xe1;
 
 	if (i->flags & (INSN_REP | INSN_REPNE))
 		zf = (i->flags & INSN_REP) != 0;

@@ -175,16 +175,17 @@ compare_chunk(struct cpu *c, const struct insn *i, struct string *s, bool scas)
 	uint64_t la = 0, lb, n, m = UINT64_MAX, k, a = c->reg[RAX], b;
 	const uint8_t *pa = NULL, *pb = NULL;
 	bool until = (i->flags & INSN_REPNE) != 0, done = false;
+	bool src_first = (i->flags & INSN_REP) && s->size == 1;
 
-	/* As on AMD's processors the source faults first if repeated, else the
-	 * destination. */
-	if (!scas && s->rep) {
+	/* As on AMD's processors the destination faults first but with REPE
+	 * CMPSB. */
+	if (!scas && src_first) {
 		m = span(c, i, s, src_seg(i), RSI, false, &la);
 		a = mem_load(c, i, la, s->size);
 	}
 	n = span(c, i, s, ES, RDI, false, &lb);
 	b = mem_load(c, i, lb, s->size);
-	if (!scas && !s->rep) {
+	if (!scas && !src_first) {
 		m = span(c, i, s, src_seg(i), RSI, false, &la);
 		a = mem_load(c, i, la, s->size);
 	}
