@@ -350,6 +350,7 @@ decode_one(struct cursor *k, struct insn *i, unsigned mode, unsigned index)
 		k->at--;
 		row = simd_row(x87_opcode(i->opcode, modrm));
 		row.form |= F_MODRM;
+		i->imm2 = (uint16_t)modrm;
 	} else {
 		row = core_1byte[i->opcode];
 		if (i->opcode == 0x63 && mode == 8) {
@@ -389,6 +390,14 @@ decode_one(struct cursor *k, struct insn *i, unsigned mode, unsigned index)
 		break;
 	case K_SREG:
 		i->reg = row.arg;
+		break;
+	case K_CRDR:
+		/* AMD's way to CR8 without REX. */
+		if ((i->opcode & 0xfd) == 0x20 && (i->flags & INSN_LOCK) &&
+		    i->reg == 0) {
+			i->reg = 8;
+			i->flags &= (uint8_t)~INSN_LOCK;
+		}
 		break;
 	case K_MOVSREG:
 		i->reg &= 7;
@@ -451,7 +460,9 @@ decode_block(struct insn *out, unsigned max, const uint8_t *code, unsigned have,
 			more = false;
 		}
 		d.size += i->len;
-		d.count++;
+		/* One that does nothing needs no row, but to be alone. */
+		if (i->fn != op_nop || d.count == 0)
+			d.count++;
 	}
 	if (d.count == 0)
 		return d;

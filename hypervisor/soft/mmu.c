@@ -314,6 +314,16 @@ mem_host(struct cpu *c, const struct insn *i, uint64_t lin, bool write)
 	return code ? NULL : host;
 }
 
+/* After a write to RAM.  The fence pairs with the marking of a page before it
+ * is decoded: either we see the mark, or the decoder sees the write. */
+static void
+tell_written(struct cpu *c, hv_gpa gpa, unsigned size)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+	if (machine_is_code(c->machine, gpa))
+		machine_code_written(c, gpa, size);
+}
+
 /* A write only reads buf. */
 static void
 phys_access(struct cpu *c, hv_gpa gpa, void *buf, unsigned size, bool write)
@@ -333,8 +343,7 @@ phys_access(struct cpu *c, hv_gpa gpa, void *buf, unsigned size, bool write)
 				n = (unsigned)left;
 			if (write) {
 				memcpy(host, p, n);
-				if (machine_is_code(c->machine, gpa))
-					machine_code_written(c, gpa, n);
+				tell_written(c, gpa, n);
 			} else {
 				memcpy(p, host, n);
 			}
@@ -403,8 +412,7 @@ access_range(struct cpu *c, const struct insn *i, uint64_t lin, void *buf,
 			memcpy(p, host[n] + (gpa[n] & PAGE_OFFSET), part);
 		} else {
 			memcpy(host[n] + (gpa[n] & PAGE_OFFSET), p, part);
-			if (machine_is_code(c->machine, gpa[n]))
-				machine_code_written(c, gpa[n], part);
+			tell_written(c, gpa[n], part);
 		}
 		p += part;
 	}
@@ -531,6 +539,9 @@ mem_probe_write(
 	uint8_t *host;
 
 	c->fault_insn = i;
+	/* The wider operands have alignments of their own. */
+	if (size <= 8)
+		check_alignment(c, i, lin, size);
 	translate(c, lin, access, &host);
 	if ((lin & PAGE_OFFSET) + size > PAGE_SIZE)
 		translate(
