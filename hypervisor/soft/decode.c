@@ -178,11 +178,11 @@ operand_size(unsigned mode, unsigned form, unsigned flags)
 	if (form & F_BYTE)
 		return 1;
 	if (mode == 8) {
-		if ((flags & INSN_REXW) || (form & F_FORCE64))
+		if (flags & INSN_REXW)
 			return 8;
 		if (flags & INSN_OPSIZE)
 			return 2;
-		return form & F_64 ? 8 : 4;
+		return form & (F_64 | F_BRANCH) ? 8 : 4;
 	}
 	return (mode == 4) == !(flags & INSN_OPSIZE) ? 4 : 2;
 }
@@ -261,7 +261,7 @@ row_0f(struct cursor *k, struct insn *i)
 static op_fn *
 branch_fn(const struct core_op *row, const struct insn *i, unsigned mode)
 {
-	bool lng = mode == 8;
+	bool lng = mode == 8 && i->opsize == 8;
 
 	if (row->kind == K_JUMP && row->fn == NULL)
 		return lng ? jcc64[i->opcode & 15] : jcc[i->opcode & 15];
@@ -398,11 +398,13 @@ decode_one(struct cursor *k, struct insn *i, unsigned mode, unsigned index)
 	default:
 		break;
 	}
-	if (row.form & F_FORCE64)
+	if (row.form & F_BRANCH)
 		i->imm2 = (uint16_t)(index + 1);
 	i->breg = byte_reg(i, i->reg);
 	i->brm = byte_reg(i, i->rm);
 	set_segment(i, p.seg, mode);
+	if (row.fn == op_mov_sreg_load || row.fn == op_mov_sreg_store)
+		i->reg &= 7; /* REX.R does not count */
 	if (i->base == RIP_REG)
 		i->disp = (int32_t)((uint32_t)i->disp + i->offset + i->len);
 	i->fast = mode == 8 && i->addrsize == 8;

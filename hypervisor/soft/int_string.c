@@ -61,7 +61,9 @@ span(struct cpu *c, const struct insn *i, const struct string *s, unsigned seg,
 	uint64_t off = zero_extend(c->reg[r], s->asize), n, room;
 
 	*lin = seg_lin(c, i, seg, off, s->size, write);
-	if (s->left == 1 || s->step != s->size)
+	/* One by one also where alignment is to be checked. */
+	if (s->left == 1 || s->step != s->size ||
+	    c->tlb_now == c->blocks->no_tlb)
 		return 1;
 	n = (PAGE_SIZE - (*lin & PAGE_OFFSET)) / s->size;
 	if (c->mode != 8) {
@@ -106,10 +108,11 @@ copy_forward(uint8_t *dst, const uint8_t *src, uint64_t n, unsigned size)
 static void
 movs_chunk(struct cpu *c, const struct insn *i, struct string *s)
 {
-	uint64_t from, to, n, m;
+	uint64_t from, to, n, m, v;
 	uint8_t *src, *dst;
 
 	n = span(c, i, s, src_seg(i), RSI, false, &from);
+	v = mem_load(c, i, from, s->size); /* the source faults first */
 	m = span(c, i, s, ES, RDI, true, &to);
 	n = MIN(MIN(n, m), s->left);
 	if (n > 1) {
@@ -121,7 +124,7 @@ movs_chunk(struct cpu *c, const struct insn *i, struct string *s)
 			n = 1;
 	}
 	if (n == 1)
-		mem_store(c, i, to, s->size, mem_load(c, i, from, s->size));
+		mem_store(c, i, to, s->size, v);
 	advance(c, s, RSI, n);
 	advance(c, s, RDI, n);
 	count_down(c, s, n);
@@ -168,13 +171,14 @@ lods_chunk(struct cpu *c, const struct insn *i, struct string *s)
 static bool
 compare_chunk(struct cpu *c, const struct insn *i, struct string *s, bool scas)
 {
-	uint64_t la = 0, lb, n, m = UINT64_MAX, k, a, b = 0;
+	uint64_t la = 0, lb, n, m = UINT64_MAX, k, a, b;
 	const uint8_t *pa = NULL, *pb = NULL;
 	bool until = (i->flags & INSN_REPNE) != 0, done = false;
 
+	n = span(c, i, s, ES, RDI, false, &lb);
+	b = mem_load(c, i, lb, s->size); /* faults first */
 	if (!scas)
 		m = span(c, i, s, src_seg(i), RSI, false, &la);
-	n = span(c, i, s, ES, RDI, false, &lb);
 	n = MIN(MIN(n, m), s->left);
 	n = MIN(n, CHUNK_MAX);
 	if (n > 1) {
@@ -187,7 +191,6 @@ compare_chunk(struct cpu *c, const struct insn *i, struct string *s, bool scas)
 	if (n == 1) {
 		a = scas ? zero_extend(c->reg[RAX], s->size)
 			 : mem_load(c, i, la, s->size);
-		b = mem_load(c, i, lb, s->size);
 		k = 1;
 		done = s->rep && (a == b) == until;
 	} else {

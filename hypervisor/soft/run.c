@@ -76,15 +76,26 @@ next_block(struct cpu *c)
 	return k->insn;
 }
 
+/* These clear TF on their way; then there is no trap behind them. */
+static bool
+clears_trap(const struct insn *i)
+{
+	return i->fn == op_int || i->fn == op_int3 || i->fn == op_into ||
+	    i->fn == op_int1 || i->fn == op_syscall;
+}
+
 static void
 run_single(struct cpu *c, bool trap)
 {
+	const struct insn *i = block_find(c, true)->insn;
+	bool clears = clears_trap(i);
+
 	c->shadow = false;
 	atomic_fetch_or(&c->attention, ATT_STEP);
-	execute(c, block_find(c, true)->insn);
+	execute(c, i);
 	atomic_fetch_and(&c->attention, ~(uint32_t)ATT_STEP);
 	c->link = NULL;
-	if (trap) {
+	if (trap && (!clears || (c->rflags & FL_TF))) {
 		c->dr[6] |= 1u << 14;
 		event_deliver(c, EVENT_EXCEPTION, EXC_DB, false, 0);
 	}
