@@ -7,6 +7,7 @@
 #include "hypervisor/soft/mmu.h"
 
 #define INSN_BYTES_MAX 15u
+#define CONTROL_REGS   0x11du /* CR0, CR2, CR3, CR4, CR8 */
 
 struct cursor {
 	const uint8_t *p;
@@ -286,6 +287,9 @@ choose(const struct core_op *row, struct insn *i, unsigned mode)
 	unsigned form = row->form;
 
 	if ((form & F_NO64) && mode == 8)
+		return NULL;
+	if ((row->fn == op_mov_cr_load || row->fn == op_mov_cr_store) &&
+	    (i->reg > 8 || !(CONTROL_REGS >> i->reg & 1)))
 		return NULL;
 	if (((form & F_MEMONLY) && !mem) || ((form & F_REGONLY) && mem))
 		return NULL;

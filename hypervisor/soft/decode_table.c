@@ -203,7 +203,7 @@ const struct core_op core_0f[256] = {
 	[0x06] = { .fn = op_clts, .form = F_END },
 	[0x07] = { .fn = op_sysret, .form = F_END },
 	[0x08] = { .fn = op_invd, .form = F_END }, [0x09] = { .fn = op_wbinvd, .form = F_END },
-	[0x0d] = NOP,
+	[0x0d] = { .fn = op_nop, .form = RM | F_MEMONLY },
 	EIGHT(0x18, NOP),
 	[0x20] = { .fn = op_mov_cr_store, .form = RM | F_END, .kind = K_CRDR },
 	[0x21] = { .fn = op_mov_dr_store, .form = RM | F_END, .kind = K_CRDR },
