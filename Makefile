@@ -29,7 +29,7 @@ MODE_CFLAGS_rel := -O2 -g -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3
 MODE_CFLAGS_dbg := -O0 -g3
 MODE_CFLAGS_asan := -O1 -g -fsanitize=address,undefined \
 	-fno-sanitize-recover=all -fno-omit-frame-pointer -DBULKHEAD_ASAN=1
-MODE_CFLAGS_tsan := -O1 -g -fsanitize=thread -Wno-error=tsan -DBULKHEAD_TSAN=1
+MODE_CFLAGS_tsan := -O1 -g -fsanitize=thread -Wno-tsan -DBULKHEAD_TSAN=1
 MODE_CFLAGS_cov := -O0 -g --coverage -DBULKHEAD_COV=1
 MODE_LDFLAGS_asan := -fsanitize=address,undefined
 MODE_LDFLAGS_tsan := -fsanitize=thread
@@ -41,7 +41,7 @@ ifeq ($(MODE_CFLAGS_$(MODE)),)
 $(error MODE=$(MODE) is unknown: use rel, dbg, asan, tsan or cov)
 endif
 ifneq ($(filter clang%,$(notdir $(CC))),)
-MODE_CFLAGS_tsan := $(filter-out -Wno-error=tsan,$(MODE_CFLAGS_tsan))
+MODE_CFLAGS_tsan := $(filter-out -Wno-tsan,$(MODE_CFLAGS_tsan))
 endif
 
 CPPFLAGS := -I. -I$(O)/gen -D_GNU_SOURCE -DBULKHEAD_VERSION='"$(VERSION)"'
@@ -82,14 +82,17 @@ TEST_SRC := $(wildcard */*_test.c */*/*_test.c)
 TESTS := $(patsubst %.c,$(O)/%,$(TEST_SRC))
 # Helper programs that tests start: tests/<name>_main.c.
 TEST_PROGRAMS := $(patsubst %_main.c,$(O)/%,$(wildcard tests/*_main.c))
-FUZZ_SRC := $(wildcard */*_fuzz.c */*/*_fuzz.c)
+FUZZERS := $(patsubst %.c,$(O)/%,$(wildcard */*_fuzz.c */*/*_fuzz.c))
+# One binary per fuzzer that runs the corpus kept: part of the tests.
+REPLAYS := $(FUZZERS:%=%_replay)
 
 .PHONY: all check demo bench lint format fuzz install uninstall clean help \
-	tests programs guests
+	tests programs guests fuzzers
 all: programs guests ## build the programs and the guest programs of the tests
 
 programs: $(PROGRAMS)
-tests: $(TESTS) $(TEST_PROGRAMS)
+tests: $(TESTS) $(TEST_PROGRAMS) $(REPLAYS)
+fuzzers: $(FUZZERS)
 
 $(O)/vmmd/vmmd: $(O)/vmmd/vmmd_main.o $(VMMD_OBJ) $(HV_OBJ) $(SANDBOX_OBJ) $(PROTO_OBJ)
 $(O)/vmmd/vmmd-inline: $(O)/vmmd/vmmd_main.o $(INLINE_OBJ) $(DEVHOST_OBJ) $(DEVICES_OBJ) $(HV_OBJ) $(SANDBOX_OBJ) $(PROTO_OBJ)
@@ -114,6 +117,14 @@ $(TEST_PROGRAMS): $(O)/tests/%: $(O)/tests/%_main.o $(DEVICES_OBJ) $(TEST_LIB)
 	@echo "  LD    $@"
 	@$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $(filter %.o,$^) $(TEST_LIB) $(LIBS)
 
+# Made by scripts/run-fuzz, with clang.
+$(FUZZERS): %: %.o $(DEVICES_OBJ) $(TEST_LIB)
+	@echo "  LD    $@"
+	@$(CC) $(CFLAGS) $(LDFLAGS) -fsanitize=fuzzer -pie -o $@ $(filter %.o,$^) $(TEST_LIB) $(LIBS)
+$(REPLAYS): %_replay: %.o $(O)/tests/corpus_replay.o $(DEVICES_OBJ) $(TEST_LIB)
+	@echo "  LD    $@"
+	@$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $(filter %.o,$^) $(TEST_LIB) $(LIBS)
+
 $(O)/%.o: %.c Makefile | $(PROTO_GEN)
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
@@ -132,7 +143,8 @@ $(O)/gen/%.o: $(O)/gen/%.c
 guests: $(GUESTS)
 
 check: programs guests tests ## run every test; last line: N passed, N failed
-	@scripts/run-tests $(O)
+	@$(if $(filter cov,$(MODE)),find $(O) -name '*.gcda' -delete)
+	@scripts/run-tests $(O)$(if $(filter cov,$(MODE)), && scripts/coverage $(O))
 demo: programs ## boot a Linux guest, kill its devices, show that nothing was lost
 	@scripts/run-demo $(O)
 bench: programs guests tests ## measure, beside QEMU; writes o/bench.json

@@ -47,7 +47,8 @@ struct outcome {
 	uint64_t gpr[16], rip, cr2; /* cr2: of a page fault, else 0 */
 	uint32_t rflags, vector, error;
 	uint32_t lo, hi; /* scratch bytes [lo, hi) differ from before */
-	uint8_t bytes[DIFF_MAX]; /* as they are now, from lo on */
+	/* as they are now, from lo on */
+	uint8_t bytes[DIFF_MAX] __attribute__((aligned(8)));
 	uint8_t fx[512] __attribute__((aligned(16)));
 };
 
@@ -60,7 +61,10 @@ struct mailbox {
 	struct outcome native[BATCH];
 };
 
-#define UNPROTECTED __attribute__((no_stack_protector))
+/* FS belongs to the cases: nothing there may use it. */
+#define UNPROTECTED                        \
+	__attribute__((no_stack_protector, \
+	    no_sanitize("address", "undefined", "thread")))
 
 /* Note what a case changed in the scratch pages, and undo it. */
 UNPROTECTED static inline void

@@ -183,7 +183,7 @@ operand_size(unsigned mode, unsigned form, unsigned flags)
 			return 8;
 		if (flags & INSN_OPSIZE)
 			return 2;
-		return form & (F_64 | F_BRANCH) ? 8 : 4;
+		return form & (F_64 | F_FORCE64) ? 8 : 4;
 	}
 	return (mode == 4) == !(flags & INSN_OPSIZE) ? 4 : 2;
 }
@@ -262,6 +262,7 @@ row_0f(struct cursor *k, struct insn *i)
 static op_fn *
 branch_fn(const struct core_op *row, const struct insn *i, unsigned mode)
 {
+	/* As on AMD's processors 66 makes 16-bit branches of them. */
 	bool lng = mode == 8 && i->opsize == 8;
 
 	if (row->kind == K_JUMP && row->fn == NULL)
@@ -353,6 +354,7 @@ decode_one(struct cursor *k, struct insn *i, unsigned mode, unsigned index)
 		k->at--;
 		row = simd_row(x87_opcode(i->opcode, modrm));
 		row.form |= F_MODRM;
+		i->imm2 = (uint16_t)modrm;
 	} else {
 		row = core_1byte[i->opcode];
 		if (i->opcode == 0x63 && mode == 8) {
@@ -392,6 +394,17 @@ decode_one(struct cursor *k, struct insn *i, unsigned mode, unsigned index)
 		break;
 	case K_SREG:
 		i->reg = row.arg;
+		break;
+	case K_CRDR:
+		/* AMD's way to CR8 without REX. */
+		if ((i->opcode & 0xfd) == 0x20 && (i->flags & INSN_LOCK) &&
+		    i->reg == 0) {
+			i->reg = 8;
+			i->flags &= (uint8_t)~INSN_LOCK;
+		}
+		break;
+	case K_MOVSREG:
+		i->reg &= 7;
 		break;
 	case K_IMM2:
 		i->imm2 = row.arg;

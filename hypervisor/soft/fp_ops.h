@@ -12,9 +12,7 @@
 #include <emmintrin.h>
 #include <string.h>
 
-#include "hypervisor/soft/cpu.h"
-
-#define FP_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#include "hypervisor/soft/mmu.h"
 
 /* MXCSR: the mask that FXSAVE reports; everything else is reserved. */
 #define MXCSR_MASK	  0xffffu
@@ -51,14 +49,14 @@ void fp_refuse_mmx(struct cpu *c, const struct insn *i);
 static inline void
 fp_enter_sse(struct cpu *c, const struct insn *i)
 {
-	if (FP_UNLIKELY((c->cr0 & (CR0_EM | CR0_TS)) || !(c->cr4 & CR4_OSFXSR)))
+	if (UNLIKELY((c->cr0 & (CR0_EM | CR0_TS)) || !(c->cr4 & CR4_OSFXSR)))
 		fp_refuse_sse(c, i);
 }
 
 static inline void
 fp_enter_mmx(struct cpu *c, const struct insn *i)
 {
-	if (FP_UNLIKELY((c->cr0 & (CR0_EM | CR0_TS)) || (c->x87.sw & X87_ES)))
+	if (UNLIKELY((c->cr0 & (CR0_EM | CR0_TS)) || (c->x87.sw & X87_ES)))
 		fp_refuse_mmx(c, i);
 }
 
@@ -122,22 +120,78 @@ static inline void
 fp_check_alignment(
     struct cpu *c, const struct insn *i, uint64_t lin, unsigned size)
 {
-	if (FP_UNLIKELY(lin & (size - 1)) && c->cpl == 3 && (c->cr0 & CR0_AM) &&
+	if (UNLIKELY(lin & (size - 1)) && c->cpl == 3 && (c->cr0 & CR0_AM) &&
 	    (c->rflags & FL_AC)) {
 		c->fault_insn = i;
 		cpu_raise(c, EXC_AC, 0);
 	}
 }
 
-/* ---- memory operands (fp_sse.c): zero-extended to 128 bits ---- */
-__m128i fp_load_a16(struct cpu *c, const struct insn *i); /* #GP: unaligned */
-__m128i fp_load_16(struct cpu *c, const struct insn *i);
-__m128i fp_load_8(struct cpu *c, const struct insn *i);
-__m128i fp_load_4(struct cpu *c, const struct insn *i);
-void fp_store_a16(struct cpu *c, const struct insn *i, __m128i v);
-void fp_store_16(struct cpu *c, const struct insn *i, __m128i v);
-void fp_store_8(struct cpu *c, const struct insn *i, uint64_t v);
-void fp_store_4(struct cpu *c, const struct insn *i, uint32_t v);
+/*
+ * Memory operands, zero-extended to 128 bits.  A hit in the TLB is inline; the
+ * slow ones (fp_sse.c) do every check.  a16: #GP if not aligned.
+ */
+__m128i fp_slow_load_a16(struct cpu *c, const struct insn *i);
+__m128i fp_slow_load_16(struct cpu *c, const struct insn *i);
+__m128i fp_slow_load_8(struct cpu *c, const struct insn *i);
+__m128i fp_slow_load_4(struct cpu *c, const struct insn *i);
+void fp_slow_store_a16(struct cpu *c, const struct insn *i, __m128i v);
+void fp_slow_store_16(struct cpu *c, const struct insn *i, __m128i v);
+void fp_slow_store_8(struct cpu *c, const struct insn *i, uint64_t v);
+void fp_slow_store_4(struct cpu *c, const struct insn *i, uint32_t v);
+
+ALWAYS_INLINE const void *
+fp_fast_read(
+    const struct cpu *c, const struct insn *i, unsigned size, unsigned align)
+{
+	uint64_t lin;
+
+	if (UNLIKELY(!i->fast))
+		return NULL;
+	lin = cpu_lin_fast(c, i);
+	return lin & (align - 1) ? NULL : tlb_read(c, lin, size);
+}
+
+ALWAYS_INLINE void *
+fp_fast_write(
+    const struct cpu *c, const struct insn *i, unsigned size, unsigned align)
+{
+	uint64_t lin;
+
+	if (UNLIKELY(!i->fast))
+		return NULL;
+	lin = cpu_lin_fast(c, i);
+	return lin & (align - 1) ? NULL : tlb_write(c, lin, size);
+}
+
+#define FP_FAST_LOAD(name, size, align, load)                        \
+	ALWAYS_INLINE __m128i fp_load_##name(                        \
+	    struct cpu *c, const struct insn *i)                     \
+	{                                                            \
+		const void *p = fp_fast_read(c, i, size, align);     \
+                                                                     \
+		return LIKELY(p) ? load : fp_slow_load_##name(c, i); \
+	}
+FP_FAST_LOAD(a16, 16, 16, _mm_loadu_si128((const __m128i_u *)p))
+FP_FAST_LOAD(16, 16, 1, _mm_loadu_si128((const __m128i_u *)p))
+FP_FAST_LOAD(8, 8, 1, from64(host_load(p, 8)))
+FP_FAST_LOAD(4, 4, 1, from64(host_load(p, 4)))
+
+#define FP_FAST_STORE(name, size, align, type, store)       \
+	ALWAYS_INLINE void fp_store_##name(                 \
+	    struct cpu *c, const struct insn *i, type v)    \
+	{                                                   \
+		void *p = fp_fast_write(c, i, size, align); \
+                                                            \
+		if (LIKELY(p))                              \
+			store;                              \
+		else                                        \
+			fp_slow_store_##name(c, i, v);      \
+	}
+FP_FAST_STORE(a16, 16, 16, __m128i, _mm_storeu_si128((__m128i_u *)p, v))
+FP_FAST_STORE(16, 16, 1, __m128i, _mm_storeu_si128((__m128i_u *)p, v))
+FP_FAST_STORE(8, 8, 1, uint64_t, host_store(p, 8, v))
+FP_FAST_STORE(4, 4, 1, uint32_t, host_store(p, 4, v))
 
 /* The source operand: xmm register or memory, read by load. */
 #define XMM_SRC(c, i, load) \
@@ -180,14 +234,15 @@ fp_eval(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
 	X(paddd)                                                               \
 	X(paddq)                                                               \
 	X(psubb)                                                               \
-	X(psubw) X(psubd) X(psubq) X(paddsb) X(paddsw) X(paddusb) X(paddusw)   \
-	    X(psubsb) X(psubsw) X(psubusb) X(psubusw) X(pmullw) X(pmulhw)      \
-		X(pmulhuw) X(pmuludq) X(pmaddwd) X(psadbw) X(pavgb) X(pavgw)   \
-		    X(pminub) X(pminsw) X(pmaxub) X(pmaxsw) X(pand) X(pandn)   \
-			X(por) X(pxor) X(pcmpeqb) X(pcmpeqw) X(pcmpeqd)        \
-			    X(pcmpgtb) X(pcmpgtw) X(pcmpgtd) X(psrlw) X(psrld) \
-				X(psrlq) X(psraw) X(psrad) X(psllw) X(pslld)   \
-				    X(psllq)
+	X(psubw)                                                               \
+	X(psubd)                                                               \
+	X(psubq) X(paddsb) X(paddsw) X(paddusb) X(paddusw) X(psubsb) X(psubsw) \
+	    X(psubusb) X(psubusw) X(pmullw) X(pmulhw) X(pmulhuw) X(pmuludq)    \
+		X(pmaddwd) X(psadbw) X(pavgb) X(pavgw) X(pminub) X(pminsw)     \
+		    X(pmaxub) X(pmaxsw) X(pand) X(pandn) X(por) X(pxor)        \
+			X(pcmpeqb) X(pcmpeqw) X(pcmpeqd) X(pcmpgtb) X(pcmpgtw) \
+			    X(pcmpgtd) X(psrlw) X(psrld) X(psrlq) X(psraw)     \
+				X(psrad) X(psllw) X(pslld) X(psllq)
 /* Of 128 bits as above; of 64 bits they meet different bytes. */
 #define FP_INT_UNPACK_LOW(X) X(punpcklbw) X(punpcklwd) X(punpckldq)
 #define FP_INT_UNPACK_HIGH(X)   \
@@ -196,14 +251,14 @@ fp_eval(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
 	X(punpckhdq, punpckldq)
 #define FP_INT_PACK(X) X(packsswb) X(packssdw) X(packuswb)
 /* Of 128 bits alone; any bits will do, so no exceptions. */
-#define FP_XMM_LANES(X)                                                   \
-	X(punpcklqdq)                                                     \
-	X(punpckhqdq)                                                     \
-	X(andps)                                                          \
-	X(andnps)                                                         \
-	X(orps)                                                           \
-	X(xorps) X(unpcklps) X(unpckhps) X(unpcklpd) X(unpckhpd) X(rcpps) \
-	    X(rsqrtps)
+#define FP_XMM_LANES(X) \
+	X(punpcklqdq)   \
+	X(punpckhqdq)   \
+	X(andps)        \
+	X(andnps)       \
+	X(orps)         \
+	X(xorps)        \
+	X(unpcklps) X(unpckhps) X(unpcklpd) X(unpckhpd) X(rcpps) X(rsqrtps)
 /* Two operands, or one: dest = f(dest, src), with exceptions. */
 #define FP_ARITH(X)                                                            \
 	X(addps, fp_load_a16, FP_PS)                                           \
@@ -211,8 +266,9 @@ fp_eval(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
 	X(addss, fp_load_4, FP_SS)                                             \
 	X(addsd, fp_load_8, FP_SD)                                             \
 	X(mulps, fp_load_a16, FP_PS)                                           \
-	X(mulpd, fp_load_a16, FP_PD) X(mulss, fp_load_4, FP_SS) X(             \
-	    mulsd, fp_load_8, FP_SD) X(subps, fp_load_a16, FP_PS) X(subpd,     \
+	X(mulpd, fp_load_a16, FP_PD)                                           \
+	X(mulss, fp_load_4, FP_SS)                                             \
+	X(mulsd, fp_load_8, FP_SD) X(subps, fp_load_a16, FP_PS) X(subpd,       \
 	    fp_load_a16, FP_PD) X(subss, fp_load_4, FP_SS) X(subsd, fp_load_8, \
 	    FP_SD) X(divps, fp_load_a16, FP_PS) X(divpd, fp_load_a16, FP_PD)   \
 	    X(divss, fp_load_4, FP_SS) X(divsd, fp_load_8, FP_SD) X(minps,     \

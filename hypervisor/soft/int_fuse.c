@@ -7,6 +7,8 @@
 #include "hypervisor/soft/int.h"
 #include "hypervisor/soft/int_ops.h"
 
+#ifdef SOFT_TAIL_CALLS
+
 /* i[1] is the jump, the rows behind it the ways on. */
 ALWAYS_INLINE void
 branch(struct cpu *c, const struct insn *i, unsigned cc)
@@ -18,8 +20,6 @@ branch(struct cpu *c, const struct insn *i, unsigned cc)
 	}
 	jump_direct(c, &i[3], c->rip + i[1].offset + i[1].len);
 }
-
-#ifdef SOFT_TAIL_CALLS
 
 #define CMP_BODY(name, size, a, b)                          \
 	ALWAYS_INLINE bool name##_body(                     \

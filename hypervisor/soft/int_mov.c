@@ -393,13 +393,13 @@ OP(op_enter)
 	uint64_t rsp = c->reg[RSP], rbp = c->reg[RBP], frame;
 	uint64_t down = (uint64_t)(level + 1) * size + (uint16_t)i->imm;
 
-	/* All that it may write to, first. */
+	/* All its accesses in their order, before the first change. */
 	mem_probe_write(c, i, stack_lin(c, i, rsp - size, size, true), size);
-	mem_probe_write(c, i, stack_lin(c, i, rsp - down, 1, true), 1);
 	for (unsigned n = 1; n < level; n++)
 		(void)mem_load(c, i,
 		    stack_lin(c, i, rbp - (uint64_t)n * size, size, false),
 		    size);
+	mem_probe_write(c, i, stack_lin(c, i, rsp - down, size, true), size);
 	rsp -= size;
 	mem_store(c, i, stack_lin(c, i, rsp, size, true), size, rbp);
 	frame = rsp;

@@ -61,7 +61,7 @@ span(struct cpu *c, const struct insn *i, const struct string *s, unsigned seg,
 	uint64_t off = zero_extend(c->reg[r], s->asize), n, room;
 
 	*lin = seg_lin(c, i, seg, off, s->size, write);
-	/* One by one also where alignment is to be checked. */
+	/* With alignment checks each element has its own. */
 	if (s->left == 1 || s->step != s->size ||
 	    c->tlb_now == c->blocks->no_tlb)
 		return 1;
@@ -111,8 +111,9 @@ movs_chunk(struct cpu *c, const struct insn *i, struct string *s)
 	uint64_t from, to, n, m, v;
 	uint8_t *src, *dst;
 
+	/* Its faults come before all of the destination's. */
 	n = span(c, i, s, src_seg(i), RSI, false, &from);
-	v = mem_load(c, i, from, s->size); /* the source faults first */
+	v = mem_load(c, i, from, s->size);
 	m = span(c, i, s, ES, RDI, true, &to);
 	n = MIN(MIN(n, m), s->left);
 	if (n > 1) {
@@ -171,14 +172,24 @@ lods_chunk(struct cpu *c, const struct insn *i, struct string *s)
 static bool
 compare_chunk(struct cpu *c, const struct insn *i, struct string *s, bool scas)
 {
-	uint64_t la = 0, lb, n, m = UINT64_MAX, k, a, b;
+	uint64_t la = 0, lb, n, m = UINT64_MAX, k, a = c->reg[RAX], b;
 	const uint8_t *pa = NULL, *pb = NULL;
 	bool until = (i->flags & INSN_REPNE) != 0, done = false;
+	bool src_first = (i->flags & INSN_REP) && s->size == 1;
 
-	n = span(c, i, s, ES, RDI, false, &lb);
-	b = mem_load(c, i, lb, s->size); /* faults first */
-	if (!scas)
+	/* As on AMD's processors the destination faults first but with REPE
+	 * CMPSB. */
+	if (!scas && src_first) {
 		m = span(c, i, s, src_seg(i), RSI, false, &la);
+		a = mem_load(c, i, la, s->size);
+	}
+	n = span(c, i, s, ES, RDI, false, &lb);
+	b = mem_load(c, i, lb, s->size);
+	if (!scas && !src_first) {
+		m = span(c, i, s, src_seg(i), RSI, false, &la);
+		a = mem_load(c, i, la, s->size);
+	}
+	a = zero_extend(a, s->size);
 	n = MIN(MIN(n, m), s->left);
 	n = MIN(n, CHUNK_MAX);
 	if (n > 1) {
@@ -189,12 +200,9 @@ compare_chunk(struct cpu *c, const struct insn *i, struct string *s, bool scas)
 			n = 1;
 	}
 	if (n == 1) {
-		a = scas ? zero_extend(c->reg[RAX], s->size)
-			 : mem_load(c, i, la, s->size);
 		k = 1;
 		done = s->rep && (a == b) == until;
 	} else {
-		a = zero_extend(c->reg[RAX], s->size);
 		for (k = 0; k < n && !done;) {
 			if (!scas)
 				a = host_load(pa + k * s->size, s->size);

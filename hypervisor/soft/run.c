@@ -76,26 +76,31 @@ next_block(struct cpu *c)
 	return k->insn;
 }
 
-/* These clear TF on their way; then there is no trap behind them. */
+/* Its delivery clears TF: no trap is left for behind it. */
 static bool
-clears_trap(const struct insn *i)
+software_interrupt(struct cpu *c, op_fn *fn)
 {
-	return i->fn == op_int || i->fn == op_int3 || i->fn == op_into ||
-	    i->fn == op_int1 || i->fn == op_syscall;
+	return fn == op_int3 || fn == op_int || fn == op_int1 ||
+	    (fn == op_into && (flags_get(c) & FL_OF));
 }
 
 static void
 run_single(struct cpu *c, bool trap)
 {
-	const struct insn *i = block_find(c, true)->insn;
-	bool clears = clears_trap(i);
+	struct insn *i = block_find(c, true)->insn;
+	op_fn *fn = i->fn;
 
 	c->shadow = false;
+	if (software_interrupt(c, fn))
+		trap = false;
 	atomic_fetch_or(&c->attention, ATT_STEP);
 	execute(c, i);
 	atomic_fetch_and(&c->attention, ~(uint32_t)ATT_STEP);
 	c->link = NULL;
-	if (trap && (!clears || (c->rflags & FL_TF))) {
+	/* SYSCALL traps by the flags that it leaves. */
+	if (fn == op_syscall && !(c->rflags & FL_TF))
+		trap = false;
+	if (trap) {
 		c->dr[6] |= 1u << 14;
 		event_deliver(c, EVENT_EXCEPTION, EXC_DB, false, 0);
 	}
