@@ -194,7 +194,9 @@ OP(op_mmx_pmovmskb)
 	}                                                           \
 	OP(op_mmx_##group)                                          \
 	{                                                           \
-		@ @##_do(c, i);                                     \
+		fp_check_shift(c, i, legal);                        \
+		fp_enter_mmx(c, i);                                 \
+		group##_do(c, i);                                   \
 		NEXT(c, i);                                         \
 	}
 #define ARITH(name)          \
