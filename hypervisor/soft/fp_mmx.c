@@ -210,7 +210,6 @@ DEFINE_GROUP(group14, 0x44, psrlq, NO_ARITH, psllq)
 
 OP(op_emms)
 {
-	fp_check_shift(c, i, legal);
 	fp_enter_mmx(c, i);
 	mmx_mode(c);
 	c->x87.empty = 0xff;
