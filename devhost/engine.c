@@ -122,8 +122,38 @@ engine_serve(struct device *dev, unsigned vcpu)
 	p->answer = answer;
 	store_commit(&dev->store);
 	ring_answer(r, next, answer);
+	dev->putting_off = true;
 	settle(dev);
+	dev->putting_off = false;
 	return 1;
+}
+
+void
+engine_send_irqs(struct device *dev)
+{
+	for (unsigned i = 0; dev->late_irqs != 0; i++) {
+		uint32_t bit = 1u << i;
+
+		/* The guest may have seen to it meanwhile. */
+		if ((dev->late_irqs & bit) && dev->irq[i].level) {
+			signal_fd(dev, dev->irq[i].trigger);
+			store_count(&dev->store.counters->interrupts, 1);
+		}
+		dev->late_irqs &= ~bit;
+	}
+}
+
+void
+engine_send_outputs(struct device *dev)
+{
+	for (unsigned i = 0; dev->late_outputs != 0; i++) {
+		uint32_t bit = 1u << i;
+
+		if ((dev->late_outputs & bit) &&
+		    stream_kick_consumer(dev->stream[i].out))
+			signal_fd(dev, dev->stream[i].out_data);
+		dev->late_outputs &= ~bit;
+	}
 }
 
 void
@@ -207,8 +237,12 @@ engine_start(struct device *dev,
 	p = store_positions(&dev->store);
 	for (unsigned i = 0; i < dev->vcpus; i++)
 		ring_answer(&dev->rings->ring[i], p[i].next, p[i].answer);
-	for (unsigned i = 0; i < dev->type->nstreams; i++)
+	for (unsigned i = 0; i < dev->type->nstreams; i++) {
 		engine_stream(dev, i);
+		/* A former life may have died between a byte and its word. */
+		signal_fd(dev, dev->stream[i].out_data);
+		signal_fd(dev, dev->stream[i].in_space);
+	}
 	return dev->error ? dev->error : !fresh;
 }
 
@@ -255,7 +289,9 @@ device_irq(struct device *dev, unsigned irq, uint64_t level)
 	BUG_ON(!dev->in_settle || irq >= dev->placement.nirqs);
 	if (level == q->level)
 		return;
-	if (level) {
+	if (level && q->resample < 0 && dev->putting_off) {
+		dev->late_irqs |= 1u << irq;
+	} else if (level) {
 		signal_fd(dev, q->trigger);
 		store_count(&dev->store.counters->interrupts, 1);
 	}
@@ -311,8 +347,9 @@ device_output(struct device *dev, unsigned stream, uint64_t pos,
 	if (head == before)
 		return;
 	store_count(&dev->store.counters->bytes_out, head - before);
-	if (stream_kick_consumer(s->out))
-		signal_fd(dev, s->out_data);
+	dev->late_outputs |= 1u << stream;
+	if (!dev->putting_off)
+		engine_send_outputs(dev);
 }
 
 uint64_t

@@ -48,6 +48,12 @@ struct device {
 	struct engine_irq irq[DEVICE_IRQS_MAX];
 	struct engine_stream stream[DEVICE_STREAMS_MAX];
 	bool in_settle;
+	/*
+	 * In engine_serve() edges and the word that there is output are put off,
+	 * as bits, so that a burst of accesses tells them once.
+	 */
+	bool putting_off;
+	uint32_t late_irqs, late_outputs;
 	int error; /* first failure of a peer or the host; ends the loop */
 
 	/* For the loop to send: it alone writes to the channel. */
@@ -74,8 +80,14 @@ void engine_detach(struct device *dev);
 int engine_start(struct device *dev,
     int (*set_options)(struct device *dev, void *ctx), void *ctx);
 
-/* Handle the next request of a vCPU's ring.  1; 0: none; -EPROTO. */
+/*
+ * Handle the next request of a vCPU's ring.  1; 0: none; -EPROTO.  Edges and
+ * the word that there is output wait for the two functions below: call them
+ * soon, and before sleeping.
+ */
 int engine_serve(struct device *dev, unsigned vcpu);
+void engine_send_irqs(struct device *dev);
+void engine_send_outputs(struct device *dev);
 
 /* Handle a request that did not come by the ring.  0 or -EPROTO. */
 int engine_access(

@@ -106,9 +106,11 @@ serve_all(struct harness *h)
 {
 	int rc;
 
-	do
+	do {
 		rc = engine_serve(&h->dev, 0);
-	while (rc == 1);
+		engine_send_irqs(&h->dev);
+		engine_send_outputs(&h->dev);
+	} while (rc == 1);
 	return rc == 0 && h->dev.error == 0;
 }
 

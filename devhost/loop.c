@@ -19,6 +19,8 @@
 /* How long the rings may keep the loop from everything else. */
 #define SLICE_NS      500000u
 #define SPIN_LOOK     32u /* polls between two looks at the clock */
+#define IRQ_POLLS     16u /* quiet polls after which edges are sent */
+#define IRQ_REQUESTS  64u /* without quiet ones, after that many requests */
 #define SPIN_ALONE_NS 4000u /* quiet for that long: let others have the core */
 #define SPIN_STRETCH  5u /* in a burst, spin that many times as long */
 #define SPIN_WAKE_NS  30000u /* what a sleep may have cost the other side */
@@ -149,6 +151,20 @@ serve_once(struct host *h)
 }
 
 /*
+ * A guest that fills a FIFO or drains one makes a burst of accesses, each with
+ * an edge of its own: one eventfd write at its end tells of them all.
+ */
+static void
+send_late(struct host *h, bool outputs)
+{
+	lock_inline(h);
+	engine_send_irqs(&h->dev);
+	if (outputs)
+		engine_send_outputs(&h->dev);
+	unlock_inline(h);
+}
+
+/*
  * Poll the rings until they have been quiet for the spinning time (1), the
  * slice is over (0), or something failed (negative errno).  The clock is looked
  * at every few turns only, and no more often than that a partner that shares
@@ -158,7 +174,7 @@ static int
 poll_rings(struct host *h)
 {
 	uint64_t start = time_now_ns(), now;
-	unsigned turns = 0;
+	unsigned turns = 0, quiet = 0, requests = 0;
 	bool busy = false;
 	int n;
 
@@ -166,10 +182,18 @@ poll_rings(struct host *h)
 		n = serve_once(h);
 		if (n < 0)
 			return n;
-		if (n > 0)
+		if (n > 0) {
 			busy = true;
-		else
+			quiet = 0;
+			requests += (unsigned)n;
+		} else {
 			cpu_relax();
+			quiet++;
+		}
+		if (quiet == IRQ_POLLS || requests >= IRQ_REQUESTS) {
+			send_late(h, false);
+			requests = 0;
+		}
 		if (h->spin_ns > 0 && ++turns % SPIN_LOOK != 0)
 			continue;
 		now = time_now_ns();
@@ -207,7 +231,6 @@ adapt_spin(struct host *h, uint64_t now)
 static bool
 serve(struct host *h)
 {
-	uint64_t now;
 	int n;
 
 	if (h->slept) {
@@ -219,6 +242,7 @@ serve(struct host *h)
 		h->slept = false;
 	}
 	n = poll_rings(h);
+	send_late(h, true);
 	if (n < 0)
 		goto fail;
 	if (n == 0)
@@ -234,8 +258,7 @@ serve(struct host *h)
 		return true;
 	}
 	ring_disarm(h->dev.rings);
-	now = time_now_ns();
-	adapt_spin(h, now);
+	adapt_spin(h, time_now_ns());
 	return false;
 fail:
 	host_fail(h, n, "device");

@@ -61,7 +61,10 @@ struct mailbox {
 	struct outcome native[BATCH];
 };
 
-#define UNPROTECTED __attribute__((no_stack_protector))
+/* FS belongs to the cases: nothing there may use it. */
+#define UNPROTECTED                        \
+	__attribute__((no_stack_protector, \
+	    no_sanitize("address", "undefined", "thread")))
 
 /* Note what a case changed in the scratch pages, and undo it. */
 UNPROTECTED static inline void

@@ -325,7 +325,8 @@ two_byte_modrm(uint8_t b)
  *   cpuid, rdtsc, rdpmc, rdrand, sgdt and the like: the host's own values;
  *   what the host declares in CPUID and the software processor does not
  *     (SSE3, SSE4A, XSAVE, BMI1, POPCNT, FSGSBASE, CLFLUSHOPT): #UD there;
- *   hypercalls.
+ *   hypercalls;
+ *   int1: below a hypervisor the rip saved is that of the instruction.
  */
 static inline bool
 excluded(const struct form *f)
@@ -353,6 +354,7 @@ excluded(const struct form *f)
 		case 0xcd:
 		case 0xcf:
 		case 0xf0:
+		case 0xf1:
 		case 0xf2:
 		case 0xf3:
 			return true;

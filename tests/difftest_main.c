@@ -119,6 +119,12 @@ same_memory(
 	return j->key[0] && j->key[1] == 0xae && other == 1;
 }
 
+static bool
+is_fault(uint32_t vector)
+{
+	return vector == 13 || vector == 14 || vector == 17;
+}
+
 static unsigned
 compare(
     const struct job *j, const struct outcome *want, const struct outcome *got)
@@ -126,17 +132,27 @@ compare(
 	unsigned what = 0, n;
 	uint32_t error = want->error ^ got->error, mxcsr, mxcsr_got;
 
+	/* Which of two operands faults first, of CMPS under a prefix. */
+	if (!j->key[0] && (j->key[1] & 0xfe) == 0xa6 && j->rep &&
+	    is_fault(want->vector) && is_fault(got->vector))
+		return 0;
 	/* How much of an undefined instruction is fetched before #UD. */
 	if (want->vector == 14 && (want->error & 16) && got->vector == 6)
+		return 0;
+	/* MXCSR.MM is of AMD's misaligned SSE, which the host declares. */
+	memcpy(&mxcsr, want->fx + 24, 4);
+	if ((mxcsr & ~MXCSR_MASK) && got->vector == 13 && j->key[0] &&
+	    j->key[1] == 0xae)
 		return 0;
 	if (want->vector != got->vector)
 		return DIFF_VECTOR;
 	/* The kernel hides what is mapped for it. */
 	if (want->vector == 14 && want->cr2 >= LOWER_HALF)
 		error &= ~1u;
-	if (has_error_code((int)want->vector) && error)
+	/* Which end of an image is touched first. */
+	if (has_error_code((int)want->vector) && error && !is_image(j))
 		what |= DIFF_ERROR;
-	if ((want->cr2 ^ got->cr2) >> (is_image(j) ? 12 : 0))
+	if (want->cr2 != got->cr2 && !is_image(j))
 		what |= DIFF_CR2;
 	if (want->rip != got->rip)
 		what |= DIFF_RIP;
@@ -152,7 +168,6 @@ compare(
 			got->fx + fx_fields[n].at, fx_fields[n].size) &&
 		    !hidden_field(want, fx_fields[n].at))
 			what |= DIFF_X87;
-	memcpy(&mxcsr, want->fx + 24, 4);
 	memcpy(&mxcsr_got, got->fx + 24, 4);
 	mxcsr ^= mxcsr_got;
 	/* Whether a result that raised an unmasked underflow was inexact too,

@@ -34,6 +34,7 @@
 #define STREAM_MAX    4096u
 #define NS_PER_MS     1000000ull
 #define STREAM_WANTED 100u
+#define SECOND_WANTED 10u
 #define MOVES_MAX     60u
 
 struct later {
@@ -42,6 +43,12 @@ struct later {
 	uint64_t ms, addr;
 	uint32_t data;
 	bool msi;
+};
+
+/* What a guest puts out, 64 bits by 64. */
+struct stream {
+	uint64_t value[STREAM_MAX], low;
+	unsigned n;
 };
 
 /* A machine and the test's devices in it. */
@@ -68,8 +75,8 @@ struct rig {
 	unsigned nlater;
 	char text[TEXT_MAX];
 	size_t ntext;
-	uint64_t stream[STREAM_MAX], stream_low;
-	unsigned nstream, stream_stop; /* stop at that many; 0: never */
+	struct stream stream, second; /* of the processors */
+	unsigned stream_stop; /* stop at that many; 0: never */
 	uint64_t stop_ms; /* stop after that; 0: never */
 };
 
@@ -101,8 +108,11 @@ later_main(void *ctx)
 	if (l->msi) {
 		hv->msi_send(l->rig->partition, l->addr, l->data);
 	} else {
+		/* Up and down at once, or the guest's next one is no edge. */
+		pthread_mutex_lock(&l->rig->lock);
 		hv->irq_set(l->rig->partition, l->data, true);
 		hv->irq_set(l->rig->partition, l->data, false);
+		pthread_mutex_unlock(&l->rig->lock);
 	}
 	return NULL;
 }
@@ -258,12 +268,10 @@ stop(struct rig *r)
 }
 
 static void
-stream_put(struct rig *r, uint32_t high)
+stream_put(struct stream *s, uint32_t high)
 {
-	if (r->nstream < STREAM_MAX)
-		r->stream[r->nstream++] = r->stream_low | (uint64_t)high << 32;
-	if (r->nstream == r->stream_stop)
-		stop(r);
+	if (s->n < STREAM_MAX)
+		s->value[s->n++] = s->low | (uint64_t)high << 32;
 }
 
 static void
@@ -280,9 +288,15 @@ port_write(struct rig *r, uint64_t port, uint32_t v)
 	} else if (port == TEST_COMMAND) {
 		r->result = command(r, v);
 	} else if (port == TEST_STREAM_LO) {
-		r->stream_low = v;
+		r->stream.low = v;
 	} else if (port == TEST_STREAM_HI) {
-		stream_put(r, v);
+		stream_put(&r->stream, v);
+		if (r->stream.n == r->stream_stop)
+			stop(r);
+	} else if (port == TEST_SECOND_LO) {
+		r->second.low = v;
+	} else if (port == TEST_SECOND_HI) {
+		stream_put(&r->second, v);
 	}
 }
 
@@ -680,10 +694,9 @@ rig_move(struct rig *old)
 		r = rig_create(hv, old->nvcpus);
 	if (r) {
 		memcpy(r->ram, old->ram, RAM_SIZE);
-		memcpy(r->stream, old->stream, sizeof(r->stream));
+		r->stream = old->stream;
+		r->second = old->second;
 		memcpy(r->arg, old->arg, sizeof(r->arg));
-		r->stream_low = old->stream_low;
-		r->nstream = old->nstream;
 		r->token = old->token;
 		memcpy(r->text, old->text, sizeof(r->text));
 		r->ntext = old->ntext;
@@ -703,16 +716,30 @@ check_stream(const struct rig *r)
 	uint64_t x = 1, y = 0;
 	unsigned bad = 0;
 
-	for (unsigned n = 0; n < r->nstream; n++) {
+	for (unsigned n = 0; n < r->stream.n; n++) {
 		for (unsigned i = 0; i < STREAM_ROUNDS; i++) {
 			STREAM_STEP(x);
 			y += x;
 		}
 		x ^= n + 1; /* the token */
-		if (r->stream[n] != (x ^ y) && bad++ == 0)
+		if (r->stream.value[n] != (x ^ y) && bad++ == 0)
 			printf("\n    value %u of %u: 0x%llx, want 0x%llx\n", n,
-			    r->nstream, (unsigned long long)r->stream[n],
+			    r->stream.n, (unsigned long long)r->stream.value[n],
 			    (unsigned long long)(x ^ y));
+	}
+	return bad;
+}
+
+static unsigned
+check_second(const struct rig *r)
+{
+	uint64_t x = 2;
+	unsigned bad = 0;
+
+	for (unsigned n = 0; n < r->second.n; n++) {
+		for (unsigned i = 0; i < SECOND_ROUNDS; i++)
+			STREAM_STEP(x);
+		bad += r->second.value[n] != x;
 	}
 	return bad;
 }
@@ -725,17 +752,17 @@ static void
 state_moves(void)
 {
 	const struct hv_backend *hv = backend_of(CU_get_current_test()->pName);
-	struct rig *r = rig_load(hv, "counting", 1);
+	struct rig *r = rig_load(hv, "counting", 2);
 	unsigned moves = 0;
 
 	CU_ASSERT_PTR_NOT_NULL(r);
-	while (r && r->nstream < STREAM_WANTED && moves < MOVES_MAX) {
+	while (r && r->stream.n < STREAM_WANTED && moves < MOVES_MAX) {
 		r->stop_ms = moves % 2 ? 1 + moves % 7 : 0;
-		r->stream_stop = r->stop_ms ? 0 : r->nstream + 7;
+		r->stream_stop = r->stop_ms ? 0 : r->stream.n + 7;
 		CU_ASSERT_TRUE(rig_run(r));
 		CU_ASSERT_FALSE(r->broken);
 		CU_ASSERT_EQUAL(lines(r, "fail"), 0);
-		if (r->broken || r->nstream < r->stream_stop)
+		if (r->broken || r->stream.n < r->stream_stop)
 			break;
 		r = rig_move(r);
 		CU_ASSERT_PTR_NOT_NULL(r);
@@ -743,9 +770,11 @@ state_moves(void)
 	}
 	if (!r)
 		return;
-	CU_ASSERT_TRUE(r->nstream >= STREAM_WANTED);
+	CU_ASSERT_TRUE(r->stream.n >= STREAM_WANTED);
 	CU_ASSERT_EQUAL(check_stream(r), 0);
-	if (r->nstream < STREAM_WANTED)
+	CU_ASSERT_TRUE(r->second.n >= SECOND_WANTED);
+	CU_ASSERT_EQUAL(check_second(r), 0);
+	if (r->stream.n < STREAM_WANTED)
 		print_last_lines(r);
 	rig_destroy(r);
 }

@@ -270,4 +270,89 @@ vm_count_fds(void)
 	return n;
 }
 
+/* ---- looking at processes ---- */
+
+#define VM_CHILDREN 64u
+
+static inline unsigned
+vm_children_of(pid_t pid, pid_t out[VM_CHILDREN])
+{
+	char path[64], line[2048] = "", *at = line, *end;
+	unsigned n = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", pid, pid);
+	f = fopen(path, "re");
+	if (f == NULL)
+		return 0;
+	if (fgets(line, sizeof(line), f) == NULL)
+		line[0] = '\0';
+	fclose(f);
+	while (n < VM_CHILDREN) {
+		long child = strtol(at, &end, 10);
+
+		if (end == at)
+			break;
+		out[n++] = (pid_t)child;
+		at = end;
+	}
+	return n;
+}
+
+/* The second word of its command line: of a device host, the type. */
+static inline void
+vm_type_of(pid_t pid, char out[32])
+{
+	char path[64], line[128];
+	ssize_t n;
+	size_t first;
+	int fd;
+
+	snprintf(out, 32, "?");
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	n = read(fd, line, sizeof(line) - 2);
+	close(fd);
+	if (n <= 0)
+		return;
+	line[n] = line[n + 1] = '\0';
+	first = strlen(line);
+	snprintf(out, 32, "%.31s", line + first + 1);
+}
+
+/* The process of a device below that vmmctl; 0: none within `ms`. */
+static inline pid_t
+vm_find_device(const struct vm_run *r, const char *type, long ms)
+{
+	uint64_t end = time_now_ns() + (uint64_t)ms * 1000000;
+	pid_t brokers[VM_CHILDREN], hosts[VM_CHILDREN];
+	char name[32];
+
+	do {
+		unsigned n = vm_children_of(r->pid, brokers);
+
+		for (unsigned i = 0; i < n; i++) {
+			unsigned m = vm_children_of(brokers[i], hosts);
+
+			for (unsigned j = 0; j < m; j++) {
+				vm_type_of(hosts[j], name);
+				if (strcmp(name, type) == 0)
+					return hosts[j];
+			}
+		}
+		vm_sleep_ms(5);
+	} while (time_now_ns() < end);
+	return 0;
+}
+
+static inline pid_t
+vm_find_broker(const struct vm_run *r)
+{
+	pid_t brokers[VM_CHILDREN];
+
+	return vm_children_of(r->pid, brokers) == 1 ? brokers[0] : 0;
+}
+
 #endif

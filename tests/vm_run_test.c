@@ -1,66 +1,16 @@
 /* Whole VMs, by vmmctl: what a user sees of runs, deaths and ends. */
-#include <limits.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-#include "proto/base.h"
-#include "proto/exitcodes.h"
 #include "tests/named_tests.h"
+#include "tests/vm.h"
 
-/* The build folder: this program is in its tests/. */
-static char build[PATH_MAX / 2];
-
-struct result {
-	int code; /* exit status; -1: a signal, or it did not run */
-	char text[16384]; /* both outputs */
-};
-
-static FILE *
-start(const char *arguments)
-{
-	char command[PATH_MAX];
-
-	/* Nothing may hang the tests for ever. */
-	snprintf(command, sizeof(command),
-	    "cd %s && exec timeout 60 vmmctl/vmmctl %s </dev/null 2>&1", build,
-	    arguments);
-	return popen(command, "r");
-}
-
-static void
-finish(FILE *f, struct result *r)
-{
-	size_t n = fread(r->text, 1, sizeof(r->text) - 1, f);
-	int status;
-
-	r->text[n] = '\0';
-	status = pclose(f);
-	r->code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-static struct result *
+/* Run vmmctl to its end. */
+static const struct vm_run *
 run(const char *arguments)
 {
-	static struct result r;
-	FILE *f = start(arguments);
+	static struct vm_run r;
 
-	r.code = -1;
-	if (f != NULL)
-		finish(f, &r);
+	vm_start(&r, 60, "exec vmmctl/vmmctl %s", arguments);
+	vm_finish(&r, 1);
 	return &r;
-}
-
-static void
-milliseconds(long n)
-{
-	const struct timespec ts = { n / 1000, n % 1000 * 1000000 };
-
-	nanosleep(&ts, NULL);
 }
 
 static const struct {
@@ -94,14 +44,10 @@ static void
 ends_as_documented(void)
 {
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-		struct result *r = run(cases[i].arguments);
-		bool right = r->code == cases[i].code &&
-		    strstr(r->text, cases[i].says) != NULL;
+		const struct vm_run *r = run(cases[i].arguments);
 
-		if (!right)
-			printf("%s: exit %d\n%s\n", cases[i].claim, r->code,
-			    r->text);
-		CU_ASSERT(right);
+		CU_ASSERT(
+		    vm_ended(r, cases[i].claim, cases[i].code, cases[i].says));
 	}
 }
 
@@ -114,24 +60,22 @@ no_output_is_lost_when_devices_are_killed(void)
 {
 	static const char *const devices[] = { "serial", "acpi-pm", "rtc",
 		"i8042", "serial" };
-	static struct result r;
+	static struct vm_run r;
 	unsigned killed = 0;
 	char arguments[256], *at;
-	FILE *f;
 
-	snprintf(arguments, sizeof(arguments), BUSY_GUEST " --name kills-%d",
+	vm_start(&r, 60, "exec vmmctl/vmmctl " BUSY_GUEST " --name kills-%d",
 	    (int)getpid());
-	f = start(arguments);
-	CU_ASSERT_PTR_NOT_NULL_FATAL(f);
-	milliseconds(300);
+	CU_ASSERT(vm_await(&r, "measuring", 20000));
 	for (unsigned i = 0; i < 25; i++) {
 		snprintf(arguments, sizeof(arguments), "kill kills-%d %s",
 		    (int)getpid(), devices[i % ARRAY_LEN(devices)]);
 		if (run(arguments)->code == EXIT_POWEROFF)
 			killed++;
-		milliseconds(60);
+		vm_sleep_ms(60);
+		vm_step(&r, 1);
 	}
-	finish(f, &r);
+	vm_finish(&r, 1);
 	CU_ASSERT(killed > 0);
 	CU_ASSERT_EQUAL(r.code, EXIT_POWEROFF);
 	/* Each line once, in order, and between them only those of gaps. */
@@ -149,7 +93,7 @@ static void
 a_detached_vm_answers_and_stops(void)
 {
 	char arguments[256], name[64];
-	struct result *r;
+	const struct vm_run *r;
 
 	snprintf(name, sizeof(name), "detached-%d", (int)getpid());
 	snprintf(arguments, sizeof(arguments), BUSY_GUEST " --detach --name %s",
@@ -172,7 +116,7 @@ a_detached_vm_answers_and_stops(void)
 		r = run("ps");
 		if (strstr(r->text, name) == NULL)
 			return;
-		milliseconds(100);
+		vm_sleep_ms(100);
 	}
 	CU_FAIL("it is still there");
 }
@@ -189,20 +133,8 @@ main(void)
 	static const char *const needed[] = { "vmmctl/vmmctl", "vmmd/vmmd",
 		"vmmd/vmmd-inline", "devhost/devhost", "guests/hello.elf",
 		"guests/bench_recover.elf" };
-	ssize_t n = readlink("/proc/self/exe", build, sizeof(build) - 1);
-	char path[PATH_MAX];
 
-	if (n < 0)
-		return 1;
-	build[n] = '\0';
-	for (unsigned i = 0; i < 2; i++)
-		*strrchr(build, '/') = '\0';
-	for (size_t i = 0; i < ARRAY_LEN(needed); i++) {
-		snprintf(path, sizeof(path), "%s/%s", build, needed[i]);
-		if (access(path, R_OK) < 0) {
-			printf("skipped: %s is not built\n", needed[i]);
-			return 77;
-		}
-	}
+	if (vm_prepare(needed, ARRAY_LEN(needed)) != 0)
+		return 77;
 	return named_tests_run("vm_run", tests, ARRAY_LEN(tests));
 }

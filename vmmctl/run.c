@@ -189,10 +189,11 @@ send_create(
 
 /*
  * Wait for what became of the create message.  EXIT_POWEROFF: it runs (or, of
- * `layout`, it is done); else the exit code, after a complaint.
+ * `layout`, it is done); else the exit code, after a complaint.  start_ns is when
+ * the user asked for it.
  */
 static int
-await_start(struct broker *b, const struct run_options *o)
+await_start(struct broker *b, const struct run_options *o, uint64_t start_ns)
 {
 	struct channel_message m;
 	int code = -1, r;
@@ -211,11 +212,10 @@ await_start(struct broker *b, const struct run_options *o)
 				    m.envelope->started->why);
 			if (o->verbose)
 				fprintf(stderr,
-				    "vmmctl: %s runs on %s after %llu us\n",
+				    "vmmctl: %s runs on %s: "
+				    "first instruction after %.1f ms\n",
 				    o->name, m.envelope->started->hypervisor,
-				    (unsigned long long)
-					    m.envelope->started->first_run_ns /
-					1000);
+				    (double)(time_now_ns() - start_ns) / 1e6);
 			code = EXIT_POWEROFF;
 			break;
 		case BULKHEAD__ENVELOPE__BODY_FAILURE:
@@ -245,9 +245,11 @@ await_start(struct broker *b, const struct run_options *o)
 	return code;
 }
 
-/* The console's six fds.  EXIT_POWEROFF, or a code after a complaint. */
+/* The console's six fds, and in *ended the VM's end if it has come to that.
+ * EXIT_POWEROFF, or a code after a complaint. */
 static int
-attach(struct channel *c, const char *device, int fds[6])
+attach(struct channel *c, const char *device, int fds[6],
+    struct channel_message *ended)
 {
 	Bulkhead__AttachConsole a;
 	struct channel_message m;
@@ -255,8 +257,8 @@ attach(struct channel *c, const char *device, int fds[6])
 
 	bulkhead__attach_console__init(&a);
 	a.device = text(device);
-	if (connect_ask(c, BULKHEAD__ENVELOPE__BODY_ATTACH_CONSOLE, &a, &m) !=
-	    1)
+	if (connect_ask(
+		c, BULKHEAD__ENVELOPE__BODY_ATTACH_CONSOLE, &a, &m, ended) != 1)
 		return complain_code(EXIT_ERROR, "the broker does not answer");
 	if (m.envelope->body_case == BULKHEAD__ENVELOPE__BODY_CONSOLE) {
 		for (unsigned i = 0; i < 6; i++) {
@@ -296,7 +298,8 @@ leave(struct broker *b)
 static int
 stay(struct broker *b, const struct run_options *o)
 {
-	const struct console_options options = {
+	struct channel_message ended = { 0 };
+	struct console_options options = {
 		.attached = !o->no_console,
 		.owner = true,
 		.quiet = o->quiet,
@@ -305,10 +308,14 @@ stay(struct broker *b, const struct run_options *o)
 	int fds[6], code = EXIT_POWEROFF;
 
 	if (options.attached)
-		code = attach(
-		    &b->channel, o->console != NULL ? o->console : "", fds);
+		code = attach(&b->channel, o->console != NULL ? o->console : "",
+		    fds, &ended);
+	if (ended.envelope != NULL)
+		options.ended = ended.envelope->ended;
 	if (code == EXIT_POWEROFF)
 		code = console_run(&b->channel, fds, &options);
+	if (ended.envelope != NULL)
+		channel_free(&ended);
 	return code;
 }
 
@@ -360,6 +367,7 @@ command_run(int argc, char **argv)
 {
 	static struct run_options o;
 	struct files f = { -1, -1, -1 };
+	const uint64_t start_ns = time_now_ns();
 	char path[PATH_MAX];
 	struct broker b;
 	int code = parse(&o, argc, argv);
@@ -390,7 +398,7 @@ command_run(int argc, char **argv)
 	if (send_create(&b, &o, &f) < 0)
 		code = complain_code(EXIT_ERROR, "the broker did not start");
 	else
-		code = await_start(&b, &o);
+		code = await_start(&b, &o, start_ns);
 	if (code == EXIT_POWEROFF && o.detach) {
 		printf("%s\n", o.name);
 		return EXIT_POWEROFF;
@@ -406,6 +414,7 @@ command_layout(int argc, char **argv)
 {
 	static struct run_options o;
 	struct files f = { -1, -1, -1 };
+	const uint64_t start_ns = time_now_ns();
 	char path[PATH_MAX];
 	struct broker b;
 	int code = parse(&o, argc, argv);
@@ -426,7 +435,7 @@ command_layout(int argc, char **argv)
 	if (send_create(&b, &o, &f) < 0)
 		code = complain_code(EXIT_ERROR, "the broker did not start");
 	else
-		code = await_start(&b, &o);
+		code = await_start(&b, &o, start_ns);
 	leave(&b);
 	return code;
 }
@@ -434,7 +443,8 @@ command_layout(int argc, char **argv)
 int
 command_console(int argc, char **argv)
 {
-	const struct console_options options = { .attached = true };
+	struct console_options options = { .attached = true };
+	struct channel_message ended = { 0 };
 	const char *vm = argc > 1 ? argv[1] : NULL;
 	struct channel c;
 	int fds[6], code;
@@ -446,9 +456,13 @@ command_console(int argc, char **argv)
 		    EXIT_USAGE, "console: usage: vmmctl console VM [DEVICE]");
 	if (connect_vm(&c, geteuid(), vm) < 0)
 		return complain_code(EXIT_NO_VM, "no VM %s is running", vm);
-	code = attach(&c, argc > 2 ? argv[2] : "", fds);
+	code = attach(&c, argc > 2 ? argv[2] : "", fds, &ended);
+	if (ended.envelope != NULL)
+		options.ended = ended.envelope->ended;
 	if (code == EXIT_POWEROFF)
 		code = console_run(&c, fds, &options);
+	if (ended.envelope != NULL)
+		channel_free(&ended);
 	channel_close(&c);
 	return code;
 }

@@ -1,10 +1,12 @@
 /* Clients: the one that made the VM, and those that come by its name. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -12,6 +14,9 @@
 
 #include "proto/stream.h"
 #include "vmmd/vm.h"
+
+/* Bytes that the kernel holds for a client before it gets no more events. */
+#define UNREAD_MAX 65536
 
 static void
 release_console(struct client *c)
@@ -42,6 +47,9 @@ client_drop(struct client *c)
 		event_free(c->on_message);
 	channel_close(&c->channel);
 	free(c);
+	/* The last thing that an ended VM waits for. */
+	if (owner && vm->stage == VM_ENDED)
+		event_base_loopbreak(vm->base);
 	if (owner && (!vm->detach || vm->stage < VM_RUNNING))
 		vm_end(vm, BULKHEAD__END_REASON__END_STOPPED,
 		    "the client that made the VM is gone");
@@ -400,6 +408,16 @@ client_listen(struct vm *vm, int fd)
 
 /* ---- what clients are told ---- */
 
+/* Is there room for an answer after what the client has not read yet? */
+static bool
+keeps_up(const struct client *c)
+{
+	int unread = 0;
+
+	return ioctl(c->channel.fd, SIOCOUTQ, &unread) < 0 ||
+	    unread < UNREAD_MAX;
+}
+
 void
 client_event(
     struct vm *vm, const char *device, unsigned level, const char *fmt, ...)
@@ -419,8 +437,9 @@ client_event(
 	e.level = level;
 	for (c = TAILQ_FIRST(&vm->clients); c != NULL;
 	     c = TAILQ_NEXT(c, link)) {
-		channel_send(&c->channel, BULKHEAD__ENVELOPE__BODY_EVENT, &e,
-		    NULL, 0, 0);
+		if (keeps_up(c))
+			channel_send(&c->channel,
+			    BULKHEAD__ENVELOPE__BODY_EVENT, &e, NULL, 0, 0);
 	}
 }
 
@@ -435,6 +454,12 @@ owner_of(struct vm *vm)
 			return c;
 	}
 	return NULL;
+}
+
+bool
+client_owner_is_here(struct vm *vm)
+{
+	return owner_of(vm) != NULL;
 }
 
 void

@@ -142,10 +142,11 @@ ring_access(struct port *p, unsigned vcpu, const struct ring_request *request)
 		done = ring_put(r, &pos, request);
 		if (done == 0)
 			break;
-		if (done == -EAGAIN) {
+		if (done == -EAGAIN && pos >= RING_SLOTS) {
 			/* Full of posted writes: wait for the oldest. */
 			wait_answer(p, vcpu, pos - RING_SLOTS, &answer);
 		} else {
+			/* Full of less than its slots, or not even that. */
 			const struct timespec ms = { .tv_nsec = 1000000 };
 
 			report_fault(p, generation);

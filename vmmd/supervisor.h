@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define RESTARTS_PER_MINUTE 100u /* the default budget */
-#define EARLY_DEATH_NS	    100000000u /* after Ready: a reason to back off */
+#define EARLY_DEATH_NS	    20000000u /* after Ready: a reason to back off */
 #define BACKOFF_MIN_NS	    10000000u
 #define BACKOFF_MAX_NS	    1000000000u
 #define HUNG_NS		    1000000000u /* a vCPU waits longer: hung */

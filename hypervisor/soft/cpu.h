@@ -305,8 +305,12 @@ struct cpu {
 /* ---- dispatch ---- */
 #if defined(__OPTIMIZE__) && !defined(BULKHEAD_ASAN) && !defined(BULKHEAD_TSAN)
 #define SOFT_TAIL_CALLS 1
-#define NEXT(c, i)	return (i)[1].fn((c), (i) + 1)
-#define END(c)		return
+#ifdef __clang__
+#define NEXT(c, i) __attribute__((musttail)) return (i)[1].fn((c), (i) + 1)
+#else
+#define NEXT(c, i) return (i)[1].fn((c), (i) + 1)
+#endif
+#define END(c) return
 #else
 #define NEXT(c, i)         \
 	do {               \

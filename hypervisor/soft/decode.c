@@ -178,11 +178,11 @@ operand_size(unsigned mode, unsigned form, unsigned flags)
 	if (form & F_BYTE)
 		return 1;
 	if (mode == 8) {
-		if ((flags & INSN_REXW) || (form & F_FORCE64))
+		if (flags & INSN_REXW)
 			return 8;
 		if (flags & INSN_OPSIZE)
 			return 2;
-		return form & F_64 ? 8 : 4;
+		return form & (F_64 | F_FORCE64) ? 8 : 4;
 	}
 	return (mode == 4) == !(flags & INSN_OPSIZE) ? 4 : 2;
 }
@@ -261,7 +261,8 @@ row_0f(struct cursor *k, struct insn *i)
 static op_fn *
 branch_fn(const struct core_op *row, const struct insn *i, unsigned mode)
 {
-	bool lng = mode == 8;
+	/* As on AMD's processors 66 makes 16-bit branches of them. */
+	bool lng = mode == 8 && i->opsize == 8;
 
 	if (row->kind == K_JUMP && row->fn == NULL)
 		return lng ? jcc64[i->opcode & 15] : jcc[i->opcode & 15];
@@ -349,6 +350,7 @@ decode_one(struct cursor *k, struct insn *i, unsigned mode, unsigned index)
 		k->at--;
 		row = simd_row(x87_opcode(i->opcode, modrm));
 		row.form |= F_MODRM;
+		i->imm2 = (uint16_t)modrm;
 	} else {
 		row = core_1byte[i->opcode];
 		if (i->opcode == 0x63 && mode == 8) {
@@ -388,6 +390,17 @@ decode_one(struct cursor *k, struct insn *i, unsigned mode, unsigned index)
 		break;
 	case K_SREG:
 		i->reg = row.arg;
+		break;
+	case K_CRDR:
+		/* AMD's way to CR8 without REX. */
+		if ((i->opcode & 0xfd) == 0x20 && (i->flags & INSN_LOCK) &&
+		    i->reg == 0) {
+			i->reg = 8;
+			i->flags &= (uint8_t)~INSN_LOCK;
+		}
+		break;
+	case K_MOVSREG:
+		i->reg &= 7;
 		break;
 	case K_IMM2:
 		i->imm2 = row.arg;
@@ -447,7 +460,9 @@ decode_block(struct insn *out, unsigned max, const uint8_t *code, unsigned have,
 			more = false;
 		}
 		d.size += i->len;
-		d.count++;
+		/* One that does nothing needs no row, but to be alone. */
+		if (i->fn != op_nop || d.count == 0)
+			d.count++;
 	}
 	if (d.count == 0)
 		return d;

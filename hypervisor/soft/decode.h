@@ -23,6 +23,7 @@ enum core_kind {
 	K_OPREG, /* register in the opcode, into rm */
 	K_ACC, /* rm is the accumulator */
 	K_SREG, /* the segment arg into reg */
+	K_MOVSREG, /* ModRM.reg is a segment: REX.R does not count */
 	K_IMM2, /* arg into imm2 */
 	K_JUMP, /* relative jump: imm from the block's start */
 	K_CRDR, /* ModRM names registers whatever mod is */

@@ -12,9 +12,7 @@
 #include <emmintrin.h>
 #include <string.h>
 
-#include "hypervisor/soft/cpu.h"
-
-#define FP_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#include "hypervisor/soft/mmu.h"
 
 /* MXCSR: the mask that FXSAVE reports; everything else is reserved. */
 #define MXCSR_MASK	  0xffffu
@@ -51,14 +49,14 @@ void fp_refuse_mmx(struct cpu *c, const struct insn *i);
 static inline void
 fp_enter_sse(struct cpu *c, const struct insn *i)
 {
-	if (FP_UNLIKELY((c->cr0 & (CR0_EM | CR0_TS)) || !(c->cr4 & CR4_OSFXSR)))
+	if (UNLIKELY((c->cr0 & (CR0_EM | CR0_TS)) || !(c->cr4 & CR4_OSFXSR)))
 		fp_refuse_sse(c, i);
 }
 
 static inline void
 fp_enter_mmx(struct cpu *c, const struct insn *i)
 {
-	if (FP_UNLIKELY((c->cr0 & (CR0_EM | CR0_TS)) || (c->x87.sw & X87_ES)))
+	if (UNLIKELY((c->cr0 & (CR0_EM | CR0_TS)) || (c->x87.sw & X87_ES)))
 		fp_refuse_mmx(c, i);
 }
 
@@ -122,22 +120,78 @@ static inline void
 fp_check_alignment(
     struct cpu *c, const struct insn *i, uint64_t lin, unsigned size)
 {
-	if (FP_UNLIKELY(lin & (size - 1)) && c->cpl == 3 && (c->cr0 & CR0_AM) &&
+	if (UNLIKELY(lin & (size - 1)) && c->cpl == 3 && (c->cr0 & CR0_AM) &&
 	    (c->rflags & FL_AC)) {
 		c->fault_insn = i;
 		cpu_raise(c, EXC_AC, 0);
 	}
 }
 
-/* ---- memory operands (fp_sse.c): zero-extended to 128 bits ---- */
-__m128i fp_load_a16(struct cpu *c, const struct insn *i); /* #GP: unaligned */
-__m128i fp_load_16(struct cpu *c, const struct insn *i);
-__m128i fp_load_8(struct cpu *c, const struct insn *i);
-__m128i fp_load_4(struct cpu *c, const struct insn *i);
-void fp_store_a16(struct cpu *c, const struct insn *i, __m128i v);
-void fp_store_16(struct cpu *c, const struct insn *i, __m128i v);
-void fp_store_8(struct cpu *c, const struct insn *i, uint64_t v);
-void fp_store_4(struct cpu *c, const struct insn *i, uint32_t v);
+/*
+ * Memory operands, zero-extended to 128 bits.  A hit in the TLB is inline; the
+ * slow ones (fp_sse.c) do every check.  a16: #GP if not aligned.
+ */
+__m128i fp_slow_load_a16(struct cpu *c, const struct insn *i);
+__m128i fp_slow_load_16(struct cpu *c, const struct insn *i);
+__m128i fp_slow_load_8(struct cpu *c, const struct insn *i);
+__m128i fp_slow_load_4(struct cpu *c, const struct insn *i);
+void fp_slow_store_a16(struct cpu *c, const struct insn *i, __m128i v);
+void fp_slow_store_16(struct cpu *c, const struct insn *i, __m128i v);
+void fp_slow_store_8(struct cpu *c, const struct insn *i, uint64_t v);
+void fp_slow_store_4(struct cpu *c, const struct insn *i, uint32_t v);
+
+ALWAYS_INLINE const void *
+fp_fast_read(
+    const struct cpu *c, const struct insn *i, unsigned size, unsigned align)
+{
+	uint64_t lin;
+
+	if (UNLIKELY(!i->fast))
+		return NULL;
+	lin = cpu_lin_fast(c, i);
+	return lin & (align - 1) ? NULL : tlb_read(c, lin, size);
+}
+
+ALWAYS_INLINE void *
+fp_fast_write(
+    const struct cpu *c, const struct insn *i, unsigned size, unsigned align)
+{
+	uint64_t lin;
+
+	if (UNLIKELY(!i->fast))
+		return NULL;
+	lin = cpu_lin_fast(c, i);
+	return lin & (align - 1) ? NULL : tlb_write(c, lin, size);
+}
+
+#define FP_FAST_LOAD(name, size, align, load)                        \
+	ALWAYS_INLINE __m128i fp_load_##name(                        \
+	    struct cpu *c, const struct insn *i)                     \
+	{                                                            \
+		const void *p = fp_fast_read(c, i, size, align);     \
+                                                                     \
+		return LIKELY(p) ? load : fp_slow_load_##name(c, i); \
+	}
+FP_FAST_LOAD(a16, 16, 16, _mm_loadu_si128((const __m128i_u *)p))
+FP_FAST_LOAD(16, 16, 1, _mm_loadu_si128((const __m128i_u *)p))
+FP_FAST_LOAD(8, 8, 1, from64(host_load(p, 8)))
+FP_FAST_LOAD(4, 4, 1, from64(host_load(p, 4)))
+
+#define FP_FAST_STORE(name, size, align, type, store)       \
+	ALWAYS_INLINE void fp_store_##name(                 \
+	    struct cpu *c, const struct insn *i, type v)    \
+	{                                                   \
+		void *p = fp_fast_write(c, i, size, align); \
+                                                            \
+		if (LIKELY(p))                              \
+			store;                              \
+		else                                        \
+			fp_slow_store_##name(c, i, v);      \
+	}
+FP_FAST_STORE(a16, 16, 16, __m128i, _mm_storeu_si128((__m128i_u *)p, v))
+FP_FAST_STORE(16, 16, 1, __m128i, _mm_storeu_si128((__m128i_u *)p, v))
+FP_FAST_STORE(8, 8, 1, uint64_t, host_store(p, 8, v))
+FP_FAST_STORE(4, 4, 1, uint32_t, host_store(p, 4, v))
 
 /* The source operand: xmm register or memory, read by load. */
 #define XMM_SRC(c, i, load) \
@@ -176,6 +230,7 @@ fp_eval(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
 /* clang-format never agrees with itself about such lists. */
 /* clang-format off */
 /* Lane by lane, of 64 and of 128 bits: op_X and op_mmx_X. */
+<<<<<<< HEAD
 #define FP_INT_LANES(X) \
 	X(paddb) X(paddw) X(paddd) X(paddq) X(psubb) X(psubw) X(psubd) \
 	X(psubq) X(paddsb) X(paddsw) X(paddusb) X(paddusw) X(psubsb) \
@@ -185,6 +240,23 @@ fp_eval(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
 	X(pcmpeqb) X(pcmpeqw) X(pcmpeqd) X(pcmpgtb) X(pcmpgtw) X(pcmpgtd) \
 	X(psrlw) X(psrld) X(psrlq) X(psraw) X(psrad) X(psllw) X(pslld) \
 	X(psllq)
+=======
+#define FP_INT_LANES(X)                                                        \
+	X(paddb)                                                               \
+	X(paddw)                                                               \
+	X(paddd)                                                               \
+	X(paddq)                                                               \
+	X(psubb)                                                               \
+	X(psubw)                                                               \
+	X(psubd)                                                               \
+	X(psubq) X(paddsb) X(paddsw) X(paddusb) X(paddusw) X(psubsb) X(psubsw) \
+	    X(psubusb) X(psubusw) X(pmullw) X(pmulhw) X(pmulhuw) X(pmuludq)    \
+		X(pmaddwd) X(psadbw) X(pavgb) X(pavgw) X(pminub) X(pminsw)     \
+		    X(pmaxub) X(pmaxsw) X(pand) X(pandn) X(por) X(pxor)        \
+			X(pcmpeqb) X(pcmpeqw) X(pcmpeqd) X(pcmpgtb) X(pcmpgtw) \
+			    X(pcmpgtd) X(psrlw) X(psrld) X(psrlq) X(psraw)     \
+				X(psrad) X(psllw) X(pslld) X(psllq)
+>>>>>>> main
 /* Of 128 bits as above; of 64 bits they meet different bytes. */
 #define FP_INT_UNPACK_LOW(X) \
 	X(punpcklbw) X(punpcklwd) X(punpckldq)
@@ -195,6 +267,7 @@ fp_eval(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
 	X(packsswb) X(packssdw) X(packuswb)
 /* Of 128 bits alone; any bits will do, so no exceptions. */
 #define FP_XMM_LANES(X) \
+<<<<<<< HEAD
 	X(punpcklqdq) X(punpckhqdq) X(andps) X(andnps) X(orps) X(xorps) \
 	X(unpcklps) X(unpckhps) X(unpcklpd) X(unpckhpd) X(rcpps) \
 	X(rsqrtps)
@@ -228,6 +301,49 @@ fp_eval(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
 #define FP_COMIS(X) \
 	X(ucomiss, fp_load_4) X(ucomisd, fp_load_8) X(comiss, fp_load_4) \
 	X(comisd, fp_load_8)
+=======
+	X(punpcklqdq)   \
+	X(punpckhqdq)   \
+	X(andps)        \
+	X(andnps)       \
+	X(orps)         \
+	X(xorps)        \
+	X(unpcklps) X(unpckhps) X(unpcklpd) X(unpckhpd) X(rcpps) X(rsqrtps)
+/* Two operands, or one: dest = f(dest, src), with exceptions. */
+#define FP_ARITH(X)                                                            \
+	X(addps, fp_load_a16, FP_PS)                                           \
+	X(addpd, fp_load_a16, FP_PD)                                           \
+	X(addss, fp_load_4, FP_SS)                                             \
+	X(addsd, fp_load_8, FP_SD)                                             \
+	X(mulps, fp_load_a16, FP_PS)                                           \
+	X(mulpd, fp_load_a16, FP_PD)                                           \
+	X(mulss, fp_load_4, FP_SS)                                             \
+	X(mulsd, fp_load_8, FP_SD) X(subps, fp_load_a16, FP_PS) X(subpd,       \
+	    fp_load_a16, FP_PD) X(subss, fp_load_4, FP_SS) X(subsd, fp_load_8, \
+	    FP_SD) X(divps, fp_load_a16, FP_PS) X(divpd, fp_load_a16, FP_PD)   \
+	    X(divss, fp_load_4, FP_SS) X(divsd, fp_load_8, FP_SD) X(minps,     \
+		fp_load_a16,                                                   \
+		FP_OTHER) X(minpd, fp_load_a16, FP_OTHER) X(minss, fp_load_4,  \
+		FP_OTHER) X(minsd, fp_load_8, FP_OTHER) X(maxps, fp_load_a16,  \
+		FP_OTHER) X(maxpd, fp_load_a16, FP_OTHER) X(maxss, fp_load_4,  \
+		FP_OTHER) X(maxsd, fp_load_8, FP_OTHER) X(sqrtps, fp_load_a16, \
+		FP_OTHER) X(sqrtpd, fp_load_a16, FP_OTHER)                     \
+		X(sqrtss, fp_load_4, FP_OTHER) X(sqrtsd, fp_load_8, FP_OTHER)  \
+		    X(cvtps2pd, fp_load_8, FP_OTHER) X(cvtpd2ps, fp_load_a16,  \
+			FP_PS) X(cvtss2sd, fp_load_4, FP_OTHER) X(cvtsd2ss,    \
+			fp_load_8, FP_SS) X(cvtdq2ps, fp_load_a16, FP_OTHER)   \
+			X(cvtps2dq, fp_load_a16, FP_OTHER)                     \
+			    X(cvttps2dq, fp_load_a16, FP_OTHER)                \
+				X(cvttpd2dq, fp_load_a16, FP_OTHER)            \
+				    X(cvtpd2dq, fp_load_a16, FP_OTHER)         \
+					X(cvtdq2pd, fp_load_8, FP_OTHER)
+#define FP_COMPARE(X)         \
+	X(cmpps, fp_load_a16) \
+	X(cmppd, fp_load_a16) X(cmpss, fp_load_4) X(cmpsd, fp_load_8)
+#define FP_COMIS(X)           \
+	X(ucomiss, fp_load_4) \
+	X(ucomisd, fp_load_8) X(comiss, fp_load_4) X(comisd, fp_load_8)
+>>>>>>> main
 /* Scalar to a general register. */
 #define FP_TO_GPR(X) \
 	X(cvtss2si, fp_load_4) X(cvttss2si, fp_load_4) \

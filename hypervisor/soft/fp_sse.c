@@ -21,7 +21,7 @@ lin_a16(struct cpu *c, const struct insn *i, bool write)
 }
 
 __m128i
-fp_load_a16(struct cpu *c, const struct insn *i)
+fp_slow_load_a16(struct cpu *c, const struct insn *i)
 {
 	__m128i v;
 
@@ -30,7 +30,7 @@ fp_load_a16(struct cpu *c, const struct insn *i)
 }
 
 __m128i
-fp_load_16(struct cpu *c, const struct insn *i)
+fp_slow_load_16(struct cpu *c, const struct insn *i)
 {
 	uint64_t lin = insn_lin(c, i, 16, false);
 	__m128i v;
@@ -41,25 +41,25 @@ fp_load_16(struct cpu *c, const struct insn *i)
 }
 
 __m128i
-fp_load_8(struct cpu *c, const struct insn *i)
+fp_slow_load_8(struct cpu *c, const struct insn *i)
 {
 	return from64(mem_read64(c, i, insn_lin(c, i, 8, false)));
 }
 
 __m128i
-fp_load_4(struct cpu *c, const struct insn *i)
+fp_slow_load_4(struct cpu *c, const struct insn *i)
 {
 	return from64(mem_read32(c, i, insn_lin(c, i, 4, false)));
 }
 
 void
-fp_store_a16(struct cpu *c, const struct insn *i, __m128i v)
+fp_slow_store_a16(struct cpu *c, const struct insn *i, __m128i v)
 {
 	mem_write(c, i, lin_a16(c, i, true), &v, sizeof(v));
 }
 
 void
-fp_store_16(struct cpu *c, const struct insn *i, __m128i v)
+fp_slow_store_16(struct cpu *c, const struct insn *i, __m128i v)
 {
 	uint64_t lin = insn_lin(c, i, 16, true);
 
@@ -68,13 +68,13 @@ fp_store_16(struct cpu *c, const struct insn *i, __m128i v)
 }
 
 void
-fp_store_8(struct cpu *c, const struct insn *i, uint64_t v)
+fp_slow_store_8(struct cpu *c, const struct insn *i, uint64_t v)
 {
 	mem_write64(c, i, insn_lin(c, i, 8, true), v);
 }
 
 void
-fp_store_4(struct cpu *c, const struct insn *i, uint32_t v)
+fp_slow_store_4(struct cpu *c, const struct insn *i, uint32_t v)
 {
 	mem_write32(c, i, insn_lin(c, i, 4, true), v);
 }
@@ -479,13 +479,14 @@ enter_both(struct cpu *c, const struct insn *i)
 	fp_enter_mmx(c, i);
 }
 
-/* From memory they leave the x87's stack alone; else it changes even if #XM
+/* From memory they leave the x87 alone; else its stack changes even if #XM
  * follows.  The unused upper half is zero: it raises nothing. */
 static uint64_t
 from_mmx(struct cpu *c, const struct insn *i)
 {
 	if (i->flags & INSN_MEM)
 		return low64(fp_load_8(c, i));
+	fp_enter_mmx(c, i);
 	mmx_mode(c);
 	return mm_get(c, i->rm);
 }
@@ -494,7 +495,7 @@ OP(op_cvtpi2ps)
 {
 	__m128i r;
 
-	enter_both(c, i);
+	fp_enter_sse(c, i);
 	r = fp_eval(c, i, cvtdq2ps_calc, _mm_setzero_si128(),
 	    from64(from_mmx(c, i)), FP_OTHER);
 	c->v[i->reg].q[0] = low64(r);
@@ -505,7 +506,7 @@ OP(op_cvtpi2pd)
 {
 	__m128i r;
 
-	enter_both(c, i);
+	fp_enter_sse(c, i);
 	r = fp_eval(c, i, cvtdq2pd_calc, _mm_setzero_si128(),
 	    from64(from_mmx(c, i)), FP_OTHER);
 	xmm_set(c, i->reg, r);

@@ -18,6 +18,13 @@
 #define FX_ST	 32
 #define FX_XMM	 160
 
+/* The registers hold 57 bits. */
+static uint64_t
+pointer_extend(uint64_t v)
+{
+	return (uint64_t)((int64_t)(v << 7) >> 7);
+}
+
 static void
 image_get(
     const struct cpu *c, uint8_t *p, bool wide, bool pointers, unsigned xmms)
@@ -67,6 +74,8 @@ image_set(
 		f->fcs = f->fds = 0;
 		memcpy(&f->fip, p + FX_FIP, wide ? 8 : 4);
 		memcpy(&f->fdp, p + FX_FDP, wide ? 8 : 4);
+		f->fip = pointer_extend(f->fip);
+		f->fdp = pointer_extend(f->fdp);
 		if (!wide) {
 			memcpy(&f->fcs, p + FX_FIP + 4, 2);
 			memcpy(&f->fds, p + FX_FDP + 4, 2);

@@ -101,7 +101,7 @@ raise_at(struct cpu *c, const struct insn *i, unsigned vector)
 static inline void
 enter_control(struct cpu *c, const struct insn *i)
 {
-	if (FP_UNLIKELY(c->cr0 & (CR0_EM | CR0_TS)))
+	if (UNLIKELY(c->cr0 & (CR0_EM | CR0_TS)))
 		raise_at(c, i, EXC_NM);
 }
 
@@ -109,7 +109,7 @@ static inline void
 enter_waiting(struct cpu *c, const struct insn *i)
 {
 	enter_control(c, i);
-	if (FP_UNLIKELY((c->x87.sw & X87_ES) && (c->cr0 & CR0_NE)))
+	if (UNLIKELY((c->x87.sw & X87_ES) && (c->cr0 & CR0_NE)))
 		raise_at(c, i, EXC_MF);
 }
 
@@ -122,6 +122,10 @@ image_from(struct x87_image *m, const struct x87 *f)
 	memset(m, 0, offsetof(struct x87_image, st));
 	m->cw = f->cw;
 	m->sw = f->sw;
+	/* Pending here only without CR0.NE, when it stops nothing: but it would
+	 * stop the host. */
+	if (UNLIKELY(f->sw & X87_ES))
+		m->sw &= (uint16_t) ~(MXCSR_FLAGS | X87_ES | X87_B);
 	for (n = 0; n < 8; n++) {
 		if (f->empty & 1u << n)
 			m->tw |= (uint16_t)(3u << 2 * n);
@@ -133,9 +137,12 @@ static void
 image_to(const struct x87_image *m, struct x87 *f)
 {
 	unsigned n, t;
+	uint16_t kept = 0;
 
+	if (UNLIKELY(f->sw & X87_ES))
+		kept = f->sw & (MXCSR_FLAGS | X87_ES | X87_B);
 	f->cw = m->cw;
-	f->sw = m->sw;
+	f->sw = m->sw | kept;
 	t = top(f);
 	f->empty = 0;
 	for (n = 0; n < 8; n++) {

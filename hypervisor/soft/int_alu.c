@@ -218,7 +218,7 @@ alu_any(struct cpu *c, unsigned op, unsigned size, uint64_t a, uint64_t b)
 }
 
 /* The flags are worked out anew by each try: ADC and SBB need the old CF. */
-static void
+static void __attribute__((noinline))
 lock_alu(struct cpu *c, const struct insn *i, unsigned op, uint64_t src)
 {
 	struct lazy_flags before = c->lf;
@@ -256,7 +256,8 @@ OP(op_lock_inc_dec)
 	NEXT(c, i);
 }
 
-OP(op_lock_neg)
+static void __attribute__((noinline))
+lock_neg(struct cpu *c, const struct insn *i)
 {
 	unsigned size = i->opsize;
 	struct locked l;
@@ -268,6 +269,11 @@ OP(op_lock_neg)
 		;
 	locked_end(c, &l, size);
 	alu_any(c, ALU_SUB, size, 0, old);
+}
+
+OP(op_lock_neg)
+{
+	lock_neg(c, i);
 	NEXT(c, i);
 }
 

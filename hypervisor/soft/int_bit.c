@@ -68,7 +68,8 @@ OP(op_bt_imm)
 	NEXT(c, i);
 }
 
-OP(op_lock_bit)
+static void __attribute__((noinline))
+lock_bit(struct cpu *c, const struct insn *i)
 {
 	unsigned size = i->opsize, op = bit_op(i);
 	bool imm = i->opcode == 0xba;
@@ -83,6 +84,11 @@ OP(op_lock_bit)
 		;
 	locked_end(c, &l, size);
 	lazy_set_cf(c, (old & mask) != 0);
+}
+
+OP(op_lock_bit)
+{
+	lock_bit(c, i);
 	NEXT(c, i);
 }
 

@@ -12,9 +12,9 @@
 static inline uint64_t
 trunc_ip(const struct cpu *c, const struct insn *i, uint64_t ip)
 {
-	if (c->mode == 8)
-		return ip;
-	return i->opsize == 2 ? (uint16_t)ip : (uint32_t)ip;
+	if (i->opsize == 2)
+		return (uint16_t)ip;
+	return c->mode == 8 ? ip : (uint32_t)ip;
 }
 
 /* A far-off target faults at the jump. */
@@ -222,16 +222,17 @@ OP(op_ret64)
 	jump_indirect(c, ip);
 }
 
-/* E0 LOOPNE, E1 LOOPE, E2 LOOP: RCX by address size. */
+/* E0 LOOPNE, E1 LOOPE, E2 LOOP: RCX by address size.  As AMD's processors do,
+ * F2 and F3 choose the condition whatever the opcode says. */
 OP(op_loop)
 {
 	uint64_t rcx = zero_extend(c->reg[RCX] - 1, i->addrsize), ip;
-	bool yes = rcx != 0;
+	bool yes = rcx != 0, zf = i->opcode == 0xe1;
 
-	if (i->opcode == 0xe0)
-		yes = yes && !lazy_zf(c);
-	else if (i->opcode == 0xe1)
-		yes = yes && lazy_zf(c);
+	if (i->flags & (INSN_REP | INSN_REPNE))
+		zf = (i->flags & INSN_REP) != 0;
+	if (i->opcode != 0xe2)
+		yes = yes && lazy_zf(c) == zf;
 	ip = insn_next_ip(c, i);
 	if (yes) {
 		ip = trunc_ip(c, i, c->rip + i->imm);

@@ -12,6 +12,20 @@
 
 static pthread_mutex_t global_lock = PTHREAD_MUTEX_INITIALIZER;
 
+/*
+ * A handler whose body takes the address of a local: apart, for NEXT to stay a
+ * tail call.
+ */
+#define OP_APART(name)                                    \
+	static void __attribute__((noinline))             \
+	name##_body(struct cpu *c, const struct insn *i); \
+	OP(name)                                          \
+	{                                                 \
+		name##_body(c, i);                        \
+		NEXT(c, i);                               \
+	}                                                 \
+	static void name##_body(struct cpu *c, const struct insn *i)
+
 void
 locked_begin_at(
     struct cpu *c, const struct insn *i, struct locked *l, unsigned size)
@@ -89,7 +103,7 @@ locked_end(struct cpu *c, struct locked *l, unsigned size)
 		machine_code_written(c, l->gpa, size);
 }
 
-OP(op_xchg_mem)
+OP_APART(op_xchg_mem)
 {
 	unsigned size = i->opsize;
 	struct locked l;
@@ -101,7 +115,6 @@ OP(op_xchg_mem)
 		;
 	locked_end(c, &l, size);
 	SET_REG(c, i, size, old);
-	NEXT(c, i);
 }
 
 static void
@@ -128,7 +141,7 @@ OP(op_xadd)
 	NEXT(c, i);
 }
 
-OP(op_lock_xadd)
+OP_APART(op_lock_xadd)
 {
 	unsigned size = i->opsize;
 	struct locked l;
@@ -141,7 +154,6 @@ OP(op_lock_xadd)
 	locked_end(c, &l, size);
 	SET_REG(c, i, size, old);
 	add_flags(c, size, old, v);
-	NEXT(c, i);
 }
 
 static void
@@ -166,7 +178,7 @@ OP(op_cmpxchg)
 	NEXT(c, i);
 }
 
-OP(op_lock_cmpxchg)
+OP_APART(op_lock_cmpxchg)
 {
 	unsigned size = i->opsize;
 	uint64_t acc = zero_extend(c->reg[RAX], size), old;
@@ -186,7 +198,6 @@ OP(op_lock_cmpxchg)
 	}
 	locked_end(c, &l, size);
 	cmp_flags(c, size, acc, old);
-	NEXT(c, i);
 }
 
 static bool
@@ -211,7 +222,7 @@ swap_16(struct locked *l, uint64_t old[2], const uint64_t v[2])
 }
 
 /* 0F C7 /1; with REX.W sixteen bytes, which must be aligned. */
-OP(op_cmpxchg8b)
+OP_APART(op_cmpxchg8b)
 {
 	unsigned half = i->opsize == 8 ? 8 : 4, size = 2 * half;
 	uint64_t old[2], v[2];
@@ -253,5 +264,4 @@ OP(op_cmpxchg8b)
 		reg_set(c, RDX, 0, half, old[1]);
 	}
 	flags_set_arith(c, (lazy_arith(c) & ~FL_ZF) | (same ? FL_ZF : 0));
-	NEXT(c, i);
 }

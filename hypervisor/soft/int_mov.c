@@ -97,6 +97,28 @@ op_set set_mov_er = SET(mov_er);
 op_set set_mov_re = SET(mov_re);
 op_set set_mov_ei = SET(mov_ei);
 
+/* Source of size `from`; the set's size is the destination's. */
+#define WIDEN(name, from, size, extend)                                \
+	static OP(name##_r_##size)                                     \
+	{                                                              \
+		SET_REG(c, i, size, extend(GET_RM(c, i, from), from)); \
+		NEXT(c, i);                                            \
+	}                                                              \
+	LOAD(name##_m_##size, from, SET_REG(c, i, size, extend(v, from)))
+#define WIDEN_SET(name, from, extend)                                         \
+	WIDEN(name, from, 2, extend)                                          \
+	WIDEN(name, from, 4, extend)                                          \
+	WIDEN(name, from, 8, extend)                                          \
+	op_set set_##name = { NULL, NULL, name##_r_2, name##_m_2, name##_r_4, \
+		name##_m_4, name##_r_8, name##_m_8 };
+
+WIDEN_SET(movzx8, 1, zero_extend)
+LOAD_BASE(movzx8_m_4, 1, SET_REG(c, i, 4, v))
+WIDEN_SET(movzx16, 2, zero_extend)
+WIDEN_SET(movsx8, 1, sign_extend)
+WIDEN_SET(movsx16, 2, sign_extend)
+WIDEN_SET(movsxd, 4, sign_extend)
+
 #define BASE_ROW(name)            \
 	{                         \
 		name, name##_base \
@@ -114,29 +136,9 @@ const struct op_pair base_pairs[] = {
 	BASE_ROW(mov_ei_m_2),
 	BASE_ROW(mov_ei_m_4),
 	BASE_ROW(mov_ei_m_8),
+	BASE_ROW(movzx8_m_4),
 	{ NULL, NULL },
 };
-
-/* Source of size `from`; the set's size is the destination's. */
-#define WIDEN(name, from, size, extend)                                \
-	static OP(name##_r_##size)                                     \
-	{                                                              \
-		SET_REG(c, i, size, extend(GET_RM(c, i, from), from)); \
-		NEXT(c, i);                                            \
-	}                                                              \
-	LOAD(name##_m_##size, from, SET_REG(c, i, size, extend(v, from)))
-#define WIDEN_SET(name, from, extend)                                         \
-	WIDEN(name, from, 2, extend)                                          \
-	WIDEN(name, from, 4, extend)                                          \
-	WIDEN(name, from, 8, extend)                                          \
-	op_set set_##name = { NULL, NULL, name##_r_2, name##_m_2, name##_r_4, \
-		name##_m_4, name##_r_8, name##_m_8 };
-
-WIDEN_SET(movzx8, 1, zero_extend)
-WIDEN_SET(movzx16, 2, zero_extend)
-WIDEN_SET(movsx8, 1, sign_extend)
-WIDEN_SET(movsx16, 2, sign_extend)
-WIDEN_SET(movsxd, 4, sign_extend)
 
 /* A 32-bit CMOVcc clears the upper half even if the condition is false. */
 #define CMOV(cc, size)                           \
@@ -391,13 +393,13 @@ OP(op_enter)
 	uint64_t rsp = c->reg[RSP], rbp = c->reg[RBP], frame;
 	uint64_t down = (uint64_t)(level + 1) * size + (uint16_t)i->imm;
 
-	/* All that it may write to, first. */
+	/* All its accesses in their order, before the first change. */
 	mem_probe_write(c, i, stack_lin(c, i, rsp - size, size, true), size);
-	mem_probe_write(c, i, stack_lin(c, i, rsp - down, 1, true), 1);
 	for (unsigned n = 1; n < level; n++)
 		(void)mem_load(c, i,
 		    stack_lin(c, i, rbp - (uint64_t)n * size, size, false),
 		    size);
+	mem_probe_write(c, i, stack_lin(c, i, rsp - down, size, true), size);
 	rsp -= size;
 	mem_store(c, i, stack_lin(c, i, rsp, size, true), size, rbp);
 	frame = rsp;

@@ -61,7 +61,9 @@ span(struct cpu *c, const struct insn *i, const struct string *s, unsigned seg,
 	uint64_t off = zero_extend(c->reg[r], s->asize), n, room;
 
 	*lin = seg_lin(c, i, seg, off, s->size, write);
-	if (s->left == 1 || s->step != s->size)
+	/* With alignment checks each element has its own. */
+	if (s->left == 1 || s->step != s->size ||
+	    c->tlb_now == c->blocks->no_tlb)
 		return 1;
 	n = (PAGE_SIZE - (*lin & PAGE_OFFSET)) / s->size;
 	if (c->mode != 8) {
@@ -106,10 +108,12 @@ copy_forward(uint8_t *dst, const uint8_t *src, uint64_t n, unsigned size)
 static void
 movs_chunk(struct cpu *c, const struct insn *i, struct string *s)
 {
-	uint64_t from, to, n, m;
+	uint64_t from, to, n, m, v;
 	uint8_t *src, *dst;
 
+	/* Its faults come before all of the destination's. */
 	n = span(c, i, s, src_seg(i), RSI, false, &from);
+	v = mem_load(c, i, from, s->size);
 	m = span(c, i, s, ES, RDI, true, &to);
 	n = MIN(MIN(n, m), s->left);
 	if (n > 1) {
@@ -121,7 +125,7 @@ movs_chunk(struct cpu *c, const struct insn *i, struct string *s)
 			n = 1;
 	}
 	if (n == 1)
-		mem_store(c, i, to, s->size, mem_load(c, i, from, s->size));
+		mem_store(c, i, to, s->size, v);
 	advance(c, s, RSI, n);
 	advance(c, s, RDI, n);
 	count_down(c, s, n);
@@ -168,13 +172,24 @@ lods_chunk(struct cpu *c, const struct insn *i, struct string *s)
 static bool
 compare_chunk(struct cpu *c, const struct insn *i, struct string *s, bool scas)
 {
-	uint64_t la = 0, lb, n, m = UINT64_MAX, k, a, b = 0;
+	uint64_t la = 0, lb, n, m = UINT64_MAX, k, a = c->reg[RAX], b;
 	const uint8_t *pa = NULL, *pb = NULL;
 	bool until = (i->flags & INSN_REPNE) != 0, done = false;
+	bool src_first = (i->flags & INSN_REP) && s->size == 1;
 
-	if (!scas)
+	/* As on AMD's processors the destination faults first but with REPE
+	 * CMPSB. */
+	if (!scas && src_first) {
 		m = span(c, i, s, src_seg(i), RSI, false, &la);
+		a = mem_load(c, i, la, s->size);
+	}
 	n = span(c, i, s, ES, RDI, false, &lb);
+	b = mem_load(c, i, lb, s->size);
+	if (!scas && !src_first) {
+		m = span(c, i, s, src_seg(i), RSI, false, &la);
+		a = mem_load(c, i, la, s->size);
+	}
+	a = zero_extend(a, s->size);
 	n = MIN(MIN(n, m), s->left);
 	n = MIN(n, CHUNK_MAX);
 	if (n > 1) {
@@ -185,13 +200,9 @@ compare_chunk(struct cpu *c, const struct insn *i, struct string *s, bool scas)
 			n = 1;
 	}
 	if (n == 1) {
-		a = scas ? zero_extend(c->reg[RAX], s->size)
-			 : mem_load(c, i, la, s->size);
-		b = mem_load(c, i, lb, s->size);
 		k = 1;
 		done = s->rep && (a == b) == until;
 	} else {
-		a = zero_extend(c->reg[RAX], s->size);
 		for (k = 0; k < n && !done;) {
 			if (!scas)
 				a = host_load(pa + k * s->size, s->size);

@@ -422,8 +422,9 @@ due_ns(const struct lapic *l)
 	if (TIMER_MODE(l->reg[R_TIMER]) == TIMER_DEADLINE) {
 		if (!l->deadline)
 			return LAPIC_NEVER;
-		now = l->env->now_ns(l->ctx);
+		/* In this order: never before the deadline. */
 		tsc = l->env->tsc(l->ctx);
+		now = l->env->now_ns(l->ctx);
 		if (tsc >= l->deadline)
 			return now;
 		return now +

@@ -314,6 +314,17 @@ mem_host(struct cpu *c, const struct insn *i, uint64_t lin, bool write)
 	return code ? NULL : host;
 }
 
+/* After a write to RAM.  The fence pairs with the marking of a page before it
+ * is decoded: either we see the mark, or the decoder sees the write. */
+static void
+tell_written(struct cpu *c, hv_gpa gpa, unsigned size)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+	if (machine_is_code(c->machine, gpa))
+		machine_code_written(c, gpa, size);
+}
+
+/* A write only reads buf. */
 static void
 phys_access(struct cpu *c, hv_gpa gpa, void *buf, unsigned size, bool write)
 {
@@ -332,8 +343,7 @@ phys_access(struct cpu *c, hv_gpa gpa, void *buf, unsigned size, bool write)
 				n = (unsigned)left;
 			if (write) {
 				memcpy(host, p, n);
-				if (machine_is_code(c->machine, gpa))
-					machine_code_written(c, gpa, n);
+				tell_written(c, gpa, n);
 			} else {
 				memcpy(p, host, n);
 			}
@@ -364,11 +374,7 @@ phys_read(struct cpu *c, hv_gpa gpa, void *buf, unsigned size)
 void
 phys_write(struct cpu *c, hv_gpa gpa, const void *buf, unsigned size)
 {
-	uint8_t copy[512];
-
-	BUG_ON(size > sizeof(copy));
-	memcpy(copy, buf, size);
-	phys_access(c, gpa, copy, size, true);
+	phys_access(c, gpa, (void *)(uintptr_t)buf, size, true);
 }
 
 /* The address behind, as the mode's arithmetic has it. */
@@ -378,6 +384,7 @@ lin_wrap(const struct cpu *c, uint64_t lin)
 	return c->efer & EFER_LMA && c->mode == 8 ? lin : (uint32_t)lin;
 }
 
+/* At most a page, and so over two at most; a write only reads buf. */
 static void
 access_range(struct cpu *c, const struct insn *i, uint64_t lin, void *buf,
     unsigned size, uint32_t access)
@@ -405,8 +412,7 @@ access_range(struct cpu *c, const struct insn *i, uint64_t lin, void *buf,
 			memcpy(p, host[n] + (gpa[n] & PAGE_OFFSET), part);
 		} else {
 			memcpy(host[n] + (gpa[n] & PAGE_OFFSET), p, part);
-			if (machine_is_code(c->machine, gpa[n]))
-				machine_code_written(c, gpa[n], part);
+			tell_written(c, gpa[n], part);
 		}
 		p += part;
 	}
@@ -504,25 +510,25 @@ void
 mem_read(
     struct cpu *c, const struct insn *i, uint64_t lin, void *buf, unsigned size)
 {
-	access_range(c, i, lin, buf, size, cpu_access(c));
-}
+	const struct tlb_entry *e = &c->tlb[c->cpl == 3][tlb_index(lin)];
 
-static void
-write_range(struct cpu *c, const struct insn *i, uint64_t lin, const void *buf,
-    unsigned size, uint32_t access)
-{
-	uint8_t copy[512];
-
-	BUG_ON(size > sizeof(copy));
-	memcpy(copy, buf, size);
-	access_range(c, i, lin, copy, size, access | ERR_WRITE);
+	if ((lin ^ e->read_tag) <= PAGE_SIZE - size)
+		memcpy(buf, (const void *)(e->host + lin), size);
+	else
+		access_range(c, i, lin, buf, size, cpu_access(c));
 }
 
 void
 mem_write(struct cpu *c, const struct insn *i, uint64_t lin, const void *buf,
     unsigned size)
 {
-	write_range(c, i, lin, buf, size, cpu_access(c));
+	const struct tlb_entry *e = &c->tlb[c->cpl == 3][tlb_index(lin)];
+
+	if ((lin ^ e->write_tag) <= PAGE_SIZE - size)
+		memcpy((void *)(e->host + lin), buf, size);
+	else
+		access_range(c, i, lin, (void *)(uintptr_t)buf, size,
+		    cpu_access(c) | ERR_WRITE);
 }
 
 void
@@ -533,6 +539,9 @@ mem_probe_write(
 	uint8_t *host;
 
 	c->fault_insn = i;
+	/* The wider operands have alignments of their own. */
+	if (size <= 8)
+		check_alignment(c, i, lin, size);
 	translate(c, lin, access, &host);
 	if ((lin & PAGE_OFFSET) + size > PAGE_SIZE)
 		translate(
@@ -550,7 +559,8 @@ void
 sys_write(struct cpu *c, const struct insn *i, uint64_t lin, const void *buf,
     unsigned size)
 {
-	write_range(c, i, lin, buf, size, ACC_SYSTEM);
+	access_range(
+	    c, i, lin, (void *)(uintptr_t)buf, size, ACC_SYSTEM | ERR_WRITE);
 }
 
 void

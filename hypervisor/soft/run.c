@@ -76,14 +76,30 @@ next_block(struct cpu *c)
 	return k->insn;
 }
 
+/* Its delivery clears TF: no trap is left for behind it. */
+static bool
+software_interrupt(struct cpu *c, op_fn *fn)
+{
+	return fn == op_int3 || fn == op_int || fn == op_int1 ||
+	    (fn == op_into && (flags_get(c) & FL_OF));
+}
+
 static void
 run_single(struct cpu *c, bool trap)
 {
+	struct insn *i = block_find(c, true)->insn;
+	op_fn *fn = i->fn;
+
 	c->shadow = false;
+	if (software_interrupt(c, fn))
+		trap = false;
 	atomic_fetch_or(&c->attention, ATT_STEP);
-	execute(c, block_find(c, true)->insn);
+	execute(c, i);
 	atomic_fetch_and(&c->attention, ~(uint32_t)ATT_STEP);
 	c->link = NULL;
+	/* SYSCALL traps by the flags that it leaves. */
+	if (fn == op_syscall && !(c->rflags & FL_TF))
+		trap = false;
 	if (trap) {
 		c->dr[6] |= 1u << 14;
 		event_deliver(c, EVENT_EXCEPTION, EXC_DB, false, 0);

@@ -79,11 +79,20 @@ cr4_set(struct cpu *c, const struct insn *i, uint64_t v)
 		tlb_flush(c, true);
 }
 
+/* A register that does not exist is refused before the privilege is. */
+static void
+cr_access(struct cpu *c, const struct insn *i)
+{
+	if (i->reg != 0 && i->reg != 8 && (i->reg < 2 || i->reg > 4))
+		cpu_raise_ud(c, i);
+	sys_need_cpl0(c, i);
+}
+
 OP(op_mov_cr_load)
 {
 	uint64_t v = c->mode == 8 ? c->reg[i->rm] : (uint32_t)c->reg[i->rm];
 
-	sys_need_cpl0(c, i);
+	cr_access(c, i);
 	switch (i->reg) {
 	case 0:
 		cr0_set(c, i, v);
@@ -97,14 +106,12 @@ OP(op_mov_cr_load)
 	case 4:
 		cr4_set(c, i, v);
 		break;
-	case 8:
+	default:
 		if (v > 15)
 			cpu_raise_gp(c, i, 0);
 		lapic_tpr_set(c, v);
 		event_irq_window(c);
 		break;
-	default:
-		cpu_raise_ud(c, i);
 	}
 	next_block(c, i);
 	END(c);
@@ -114,7 +121,7 @@ OP(op_mov_cr_store)
 {
 	uint64_t v;
 
-	sys_need_cpl0(c, i);
+	cr_access(c, i);
 	switch (i->reg) {
 	case 0:
 		v = c->cr0;
@@ -128,11 +135,9 @@ OP(op_mov_cr_store)
 	case 4:
 		v = c->cr4;
 		break;
-	case 8:
+	default:
 		v = lapic_tpr_get(c);
 		break;
-	default:
-		cpu_raise_ud(c, i);
 	}
 	reg_write(c, i->rm, c->mode == 8 ? 8 : 4, v);
 	NEXT(c, i);

@@ -1,11 +1,13 @@
 /*
  * Puts out a stream that depends on all that went before: on general and SSE
  * registers that run on at CPL3, on tokens read from the test, on a timer that
- * interrupts all the while.  It never ends.
+ * interrupts all the while.  The second processor puts out another, and sleeps
+ * between the values until its timer wakes it.  They never end.
  */
 #include "tests/guests/testing.h"
 
-#define TIMER 0x70
+#define TIMER  0x70
+#define SECOND 0x71
 
 /* The compiler knows nothing of SSE here, so nothing else touches xmm6. */
 static uint64_t __attribute__((noreturn)) count(uint64_t x)
@@ -30,6 +32,25 @@ static uint64_t __attribute__((noreturn)) count(uint64_t x)
 	}
 }
 
+static void
+second(void)
+{
+	uint64_t x = 2;
+
+	traps_load();
+	lapic_init();
+	lapic_write(LAPIC_DIVIDE, 0xb);
+	lapic_write(LAPIC_TIMER, SECOND | 0x20000);
+	lapic_write(LAPIC_INITIAL, 2000000);
+	for (;;) {
+		for (unsigned i = 0; i < SECOND_ROUNDS; i++)
+			STREAM_STEP(x);
+		outl(TEST_SECOND_LO, (uint32_t)x);
+		outl(TEST_SECOND_HI, (uint32_t)(x >> 32));
+		trap_wait(SECOND, trap_count[SECOND] + 1);
+	}
+}
+
 void
 guest_main(const void *start_info)
 {
@@ -44,6 +65,8 @@ guest_main(const void *start_info)
 	__asm__ volatile("movq %%cr4, %0" : "=r"(cr4));
 	__asm__ volatile("movq %0, %%cr4" ::"r"(cr4 | 0x600));
 	trap_count_on(TIMER, lapic_eoi);
+	trap_count_on(SECOND, lapic_eoi);
+	ap_start(second);
 	lapic_write(LAPIC_DIVIDE, 0xb);
 	lapic_write(LAPIC_TIMER, TIMER | 0x20000);
 	lapic_write(LAPIC_INITIAL, 1000000);

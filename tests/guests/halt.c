@@ -25,11 +25,13 @@ guest_main(const void *start_info)
 {
 	const uint64_t after = (uintptr_t)interrupt_wait_end;
 	uint64_t start;
+	bool exact;
 
 	(void)start_info;
 	traps_init();
 	pic_init();
 	lapic_init();
+	exact = lapic_keeps_in_service();
 	trap_set(WAKE, on_wake);
 	trap_set(2, on_nmi);
 	ioapic_route(20, WAKE);
@@ -46,7 +48,6 @@ guest_main(const void *start_info)
 	test(TEST_IRQ_PULSE, 20, 0, 0);
 	interrupt_wait();
 	check("pending_wakes", trap_count[WAKE], 2);
-	check("sti_holds_for_one_instruction", woken_at, after);
 
 	test(TEST_MSI_SEND_LATER, MSI_ADDRESS, WAKE, 5);
 	interrupt_wait();
@@ -61,4 +62,6 @@ guest_main(const void *start_info)
 		interrupt_wait();
 	}
 	check("none_lost_in_200", trap_count[WAKE], 203);
+	if (exact)
+		check("sti_holds_for_one_instruction", early_wakes, 0);
 }

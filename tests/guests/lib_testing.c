@@ -15,7 +15,7 @@ struct idt_gate {
 
 volatile uint64_t trap_count[256];
 volatile struct fault fault;
-volatile uint64_t fault_resume;
+volatile uint64_t fault_resume, early_wakes;
 struct tss guest_tss;
 
 static bool in_service;
@@ -66,6 +66,13 @@ guest_trap(struct trap_frame *f)
 	uint8_t v = (uint8_t)f->vector;
 	uint64_t cr2;
 
+	/* STI holds interrupts off for one instruction, the HLT; a KVM that
+	 * emulates kernel mode may let one in before it, and the HLT would
+	 * then sleep for ever. */
+	if (f->rip == (uintptr_t)interrupt_wait_hlt) {
+		f->rip = (uintptr_t)interrupt_wait_end;
+		early_wakes++;
+	}
 	if (handlers[v]) {
 		handlers[v](f);
 		return;
@@ -303,4 +310,16 @@ uint32_t
 ioapic_low(unsigned pin)
 {
 	return ioapic_read(0x10 + 2 * pin);
+}
+
+void
+ap_start(void (*f)(void))
+{
+	uint8_t *to = (uint8_t *)(uintptr_t)AP_START;
+
+	for (size_t i = 0; ap_trampoline + i < ap_trampoline_end; i++)
+		to[i] = ap_trampoline[i];
+	ap_main = f;
+	lapic_ipi(1, 0x4500);
+	lapic_ipi(1, 0x4600 | AP_START >> 12);
 }

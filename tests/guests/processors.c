@@ -99,14 +99,8 @@ second(void)
 static void
 start(void)
 {
-	uint8_t *to = (uint8_t *)(uintptr_t)AP_START;
-
-	for (size_t i = 0; ap_trampoline + i < ap_trampoline_end; i++)
-		to[i] = ap_trampoline[i];
-	ap_main = second;
 	up = 0;
-	lapic_ipi(1, 0x4500); /* INIT */
-	lapic_ipi(1, 0x4600 | AP_START >> 12);
+	ap_start(second);
 	while (up == 0)
 		__asm__ volatile("pause" ::: "memory");
 }

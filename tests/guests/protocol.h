@@ -14,6 +14,8 @@
 #define TEST_TOKEN     0x734 /* read: 1, 2, 3, ... */
 #define TEST_STREAM_LO 0x738 /* 64 bits of a stream: low half, then high */
 #define TEST_STREAM_HI 0x73c
+#define TEST_SECOND_LO 0x740 /* the second processor's stream */
+#define TEST_SECOND_HI 0x744
 
 /* Accesses to these are logged.  A byte read is TEST_BYTE of its address; a
  * read of TEST_SEQUENCE counts from 0. */
@@ -39,6 +41,7 @@
 
 /* Between two values of the stream x takes so many steps and y adds them up; x
  * takes in a token; the value is x ^ y. */
+#define SECOND_ROUNDS  1000u /* of the second's, which is plain x */
 #define STREAM_ROUNDS  100000u
 #define STREAM_STEP(x) ((x) = (x)*6364136223846793005u + 1442695040888963407u)
 

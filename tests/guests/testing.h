@@ -40,6 +40,8 @@ extern volatile uint64_t trap_count[256];
 /* Sleep until trap_count[vector] is at least n. */
 void trap_wait(uint8_t vector, uint64_t n);
 void interrupt_wait(void);
+/* Interrupts that came between its STI and its HLT, where none should. */
+extern volatile uint64_t early_wakes;
 extern const char interrupt_wait_hlt[], interrupt_wait_end[];
 
 /* Faults from now on are recorded in fault; then one of CPL3 ends the
@@ -114,6 +116,7 @@ extern uint64_t pml4[512];
 extern void (*ap_main)(void);
 extern const uint8_t ap_trampoline[], ap_trampoline_end[];
 #define AP_START 0x8000u
+void ap_start(void (*f)(void)); /* send it INIT and SIPI */
 
 #define CPUID(leaf, a, b, c, d)                               \
 	__asm__ volatile("cpuid"                              \

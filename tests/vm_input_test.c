@@ -1,0 +1,426 @@
+/* What vmmctl run says of inputs that are no good, and with which exit code. */
+#include <elf.h>
+#include <glob.h>
+#include <sys/stat.h>
+
+#include "tests/named_tests.h"
+#include "tests/vm.h"
+
+/* Where the table says @, it means this folder. */
+static char folder[64];
+
+static FILE *
+create(const char *name)
+{
+	char path[PATH_MAX];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	f = fopen(path, "we");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(f);
+	return f;
+}
+
+/* ---- kernels that are none ---- */
+
+struct note {
+	Elf64_Nhdr head;
+	char name[4];
+	uint32_t entry;
+};
+
+struct segment {
+	uint64_t offset, file_bytes, address, memory_bytes;
+};
+
+#define DATA_AT	  0x1000u
+#define DATA_SIZE 0x1000u
+
+static const struct image {
+	const char *name;
+	bool no_note;
+	unsigned nsegments;
+	struct segment segments[3];
+} images[] = {
+	{ "no-note", true, 1, { { DATA_AT, 0x1000, 0x100000, 0x1000 } } },
+	{ "overlap", false, 2,
+	    { { DATA_AT, 0x1000, 0x100000, 0x2000 },
+		{ DATA_AT, 0x1000, 0x101000, 0x1000 } } },
+	{ "overflow", false, 1,
+	    { { DATA_AT, 0x1000, ~0ull - 0xfff, 0x2000 } } },
+	{ "file-overflow", false, 1,
+	    { { ~0ull - 0xff, 0x1000, 0x100000, 0x1000 } } },
+	{ "cut-segment", false, 1,
+	    { { DATA_AT, 0x100000, 0x100000, 0x100000 } } },
+	{ "beyond", false, 1, { { DATA_AT, 0x1000, 0x100000, 0x4000000000 } } },
+	{ "low", false, 1, { { DATA_AT, 0x1000, 0x1000, 0x1000 } } },
+	{ "outside", false, 1, { { DATA_AT, 0x1000, 0x200000, 0x1000 } } },
+};
+
+static void
+make_image(const struct image *im)
+{
+	const struct note note = {
+		{ .n_namesz = 4, .n_descsz = 4, .n_type = 18 },
+		"Xen",
+		0x100000,
+	};
+	Elf64_Ehdr head = {
+		.e_ident = { 0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB,
+		    EV_CURRENT },
+		.e_type = ET_EXEC,
+		.e_machine = EM_X86_64,
+		.e_version = EV_CURRENT,
+		.e_phoff = sizeof(head),
+		.e_ehsize = sizeof(head),
+		.e_phentsize = sizeof(Elf64_Phdr),
+		.e_phnum = (Elf64_Half)(im->nsegments + 1),
+	};
+	Elf64_Phdr ph = { .p_type = im->no_note ? PT_NULL : PT_NOTE,
+		.p_offset = 0x800,
+		.p_filesz = sizeof(note),
+		.p_memsz = sizeof(note) };
+	static uint8_t data[DATA_SIZE];
+	FILE *f = create(im->name);
+
+	/* hlt; jmp to it */
+	memcpy(data, (const uint8_t[]){ 0xf4, 0xeb, 0xfd }, 3);
+	fwrite(&head, sizeof(head), 1, f);
+	fwrite(&ph, sizeof(ph), 1, f);
+	for (unsigned i = 0; i < im->nsegments; i++) {
+		ph = (Elf64_Phdr){ .p_type = PT_LOAD,
+			.p_flags = PF_R | PF_W | PF_X,
+			.p_offset = im->segments[i].offset,
+			.p_filesz = im->segments[i].file_bytes,
+			.p_paddr = im->segments[i].address,
+			.p_memsz = im->segments[i].memory_bytes };
+		fwrite(&ph, sizeof(ph), 1, f);
+	}
+	fseek(f, 0x800, SEEK_SET);
+	fwrite(&note, sizeof(note), 1, f);
+	fseek(f, DATA_AT, SEEK_SET);
+	fwrite(data, sizeof(data), 1, f);
+	fclose(f);
+}
+
+/* The first sectors of a bzImage; the rest of it is not there. */
+static void
+make_bzimage(const char *name, uint16_t version, uint16_t xloadflags)
+{
+	static uint8_t sectors[4096];
+	FILE *f = create(name);
+
+	memset(sectors, 0, sizeof(sectors));
+	sectors[0x1f1] = 1;
+	memcpy(&sectors[0x1f4], (const uint8_t[]){ 0, 0, 1, 0 }, 4);
+	memcpy(&sectors[0x1fe], (const uint8_t[]){ 0x55, 0xaa, 0xeb, 0x6a }, 4);
+	memcpy(&sectors[0x202], "HdrS", 4);
+	memcpy(&sectors[0x206], &version, 2);
+	sectors[0x211] = 1;
+	memcpy(&sectors[0x230], (const uint8_t[]){ 0, 0, 0x20, 0 }, 4);
+	memcpy(&sectors[0x236], &xloadflags, 2);
+	sectors[0x25a] = 0x10;
+	fwrite(sectors, sizeof(sectors), 1, f);
+	fclose(f);
+}
+
+/* A real bzImage if there is one; false: none. */
+static bool
+find_kernel(char path[PATH_MAX])
+{
+	const char *given = getenv("BULKHEAD_KERNEL");
+	glob_t g;
+	bool found;
+
+	if (given != NULL) {
+		snprintf(path, PATH_MAX, "%s", given);
+		return access(path, R_OK) == 0;
+	}
+	found = glob("o/kernel/boot/vmlinuz-*", 0, NULL, &g) == 0;
+	if (found)
+		snprintf(path, PATH_MAX, "%s", g.gl_pathv[0]);
+	globfree(&g);
+	return found;
+}
+
+/* A copy that ends early, and one whose header is not what it was. */
+static void
+spoil_kernel(void)
+{
+	static uint8_t bytes[1 << 20];
+	char path[PATH_MAX];
+	FILE *in, *out;
+	size_t n;
+
+	make_bzimage("truncated", 0x20f, 3);
+	make_bzimage("corrupt", 0xffff, 0);
+	if (!find_kernel(path))
+		return;
+	in = fopen(path, "re");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(in);
+	n = fread(bytes, 1, sizeof(bytes), in);
+	fclose(in);
+	out = create("truncated");
+	fwrite(bytes, 1, n, out);
+	fclose(out);
+	/* xloadflags */
+	bytes[0x236] = bytes[0x237] = 0;
+	out = create("corrupt");
+	fwrite(bytes, 1, n, out);
+	fclose(out);
+}
+
+static void
+make_files(void)
+{
+	FILE *f;
+
+	snprintf(folder, sizeof(folder), "/tmp/bulkhead-input-XXXXXX");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
+	chmod(folder, 0755);
+	for (size_t i = 0; i < ARRAY_LEN(images); i++)
+		make_image(&images[i]);
+	make_bzimage("old", 0x205, 3);
+	make_bzimage("32-bit", 0x20f, 0);
+	spoil_kernel();
+	fclose(create("empty"));
+	f = create("text");
+	fputs("not a kernel at all\n", f);
+	fclose(f);
+	f = create("large");
+	CU_ASSERT_EQUAL(ftruncate(fileno(f), 300 << 20), 0);
+	fclose(f);
+}
+
+static void
+remove_files(void)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command), "rm -r %s", folder);
+	CU_ASSERT_EQUAL(system(command), 0);
+}
+
+/* ---- the table ---- */
+
+#define RUN   "vmmctl/vmmctl run --hypervisor soft --kernel "
+#define HELLO RUN "guests/hello.elf "
+#define KVM   "vmmctl/vmmctl run --hypervisor kvm --kernel guests/hello.elf"
+#define NO_KVM                                        \
+	"unshare -m sh -c 'mount -t tmpfs none /dev;" \
+	"mknod -m 666 /dev/null c 1 3; exec " KVM "'"
+#define NO_USERNS                                                   \
+	"unshare -U -r sh -c 'echo 0 >/proc/sys/user/"              \
+	"max_user_namespaces; exec vmmctl/vmmctl run --hypervisor " \
+	"soft --kernel guests/hello.elf --sandbox "
+
+struct input {
+	const char *claim, *command;
+	int code;
+	const char *says;
+	const char *also; /* NULL: nothing */
+	bool as_root; /* skipped if we are not */
+};
+
+static const struct input kernels[] = {
+	{ "a_missing_kernel", RUN "/nonexistent", EXIT_INPUT,
+	    "--kernel /nonexistent: No such file", NULL, false },
+	{ "no_kernel_at_all", "vmmctl/vmmctl run", EXIT_USAGE,
+	    "--kernel is missing", NULL, false },
+	{ "a_folder", RUN "/tmp", EXIT_INPUT,
+	    "--kernel /tmp: not a regular file", NULL, false },
+	{ "a_device_file", RUN "/dev/zero", EXIT_INPUT,
+	    "--kernel /dev/zero: not a regular file", NULL, false },
+	{ "an_empty_file", RUN "@/empty", EXIT_INPUT, "the file is empty", NULL,
+	    false },
+	{ "a_text", RUN "@/text", EXIT_INPUT, "loader: kernel: ", NULL, false },
+	{ "an_unreadable_kernel",
+	    "chmod 0 @/text; exec setpriv --reuid 1234 --regid 1234 "
+	    "--clear-groups " RUN "@/text",
+	    EXIT_INPUT, "Permission denied", "@/text", true },
+	{ "a_truncated_bzimage", RUN "@/truncated", EXIT_INPUT,
+	    "loader: kernel: bzImage: ", "it is truncated", false },
+	{ "a_corrupt_bzimage", RUN "@/corrupt", EXIT_INPUT,
+	    "loader: kernel: bzImage: xloadflags", NULL, false },
+	{ "an_old_bzimage", RUN "@/old", EXIT_INPUT, "older than 2.12", NULL,
+	    false },
+	{ "a_bzimage_of_32_bits", RUN "@/32-bit", EXIT_INPUT, "no 64-bit entry",
+	    NULL, false },
+	{ "an_elf_without_a_note", RUN "@/no-note", EXIT_INPUT, "no PVH entry",
+	    NULL, false },
+	{ "segments_that_overlap", RUN "@/overlap", EXIT_INPUT,
+	    "overlaps another", NULL, false },
+	{ "an_address_that_overflows", RUN "@/overflow", EXIT_INPUT,
+	    "overflows", NULL, false },
+	{ "an_offset_that_overflows", RUN "@/file-overflow", EXIT_INPUT,
+	    "loader: kernel: ELF: segment", NULL, false },
+	{ "a_segment_beyond_the_file", RUN "@/cut-segment", EXIT_INPUT,
+	    "it is truncated", NULL, false },
+	{ "a_segment_beyond_memory", RUN "@/beyond", EXIT_INPUT,
+	    "beyond memory", NULL, false },
+	{ "a_segment_below_1_mib", RUN "@/low", EXIT_INPUT, "below 1 MiB", NULL,
+	    false },
+	{ "an_entry_in_no_segment", RUN "@/outside", EXIT_INPUT,
+	    "is in no segment", NULL, false },
+	{ "a_missing_initrd", HELLO "--initrd /nonexistent", EXIT_INPUT,
+	    "--initrd /nonexistent: No such file", NULL, false },
+	{ "an_initrd_larger_than_memory", HELLO "--initrd @/large", EXIT_INPUT,
+	    "loader: initrd: 314572800 bytes do not fit", NULL, false },
+};
+
+static const struct input options[] = {
+	{ "no_memory", HELLO "--memory 0", EXIT_USAGE, "the least is 1M", NULL,
+	    false },
+	{ "odd_memory", HELLO "--memory 2049K", EXIT_USAGE,
+	    "not a multiple of 4K", NULL, false },
+	{ "more_memory_than_there_is", HELLO "--memory 100000G", EXIT_USAGE,
+	    "more than this machine has", NULL, false },
+	{ "memory_that_is_no_number", HELLO "--memory lots", EXIT_USAGE,
+	    "not a size", NULL, false },
+	{ "no_processor", HELLO "--cpus 0", EXIT_USAGE,
+	    "not a number from 1 to 64", NULL, false },
+	{ "too_many_processors", HELLO "--cpus 65", EXIT_USAGE,
+	    "not a number from 1 to 64", NULL, false },
+	{ "an_unknown_device", HELLO "--device bogus", EXIT_USAGE,
+	    "unknown device type", "serial", false },
+	{ "an_unknown_option_of_a_device", HELLO "--device serial,bogus=1",
+	    EXIT_USAGE, "--device serial: unknown option bogus", NULL, false },
+	{ "two_types_of_one_name", HELLO "--device debugport,name=rtc",
+	    EXIT_USAGE, "rtc", NULL, false },
+	{ "an_unknown_backend",
+	    "vmmctl/vmmctl run --kernel guests/hello.elf --hypervisor bogus",
+	    EXIT_USAGE, "--hypervisor bogus: unknown", "auto kvm soft", false },
+	{ "an_unknown_placement", HELLO "--placement serial=bogus", EXIT_USAGE,
+	    "unknown placement", "isolated", false },
+	{ "a_placement_of_nobody", HELLO "--placement nobody=inline",
+	    EXIT_USAGE, "no such device", NULL, false },
+	{ "an_unknown_sandbox", HELLO "--sandbox maybe", EXIT_USAGE,
+	    "--sandbox maybe: unknown", NULL, false },
+	{ "an_unknown_wait_policy", HELLO "--wait-policy never", EXIT_USAGE,
+	    "--wait-policy never: unknown", NULL, false },
+	{ "a_name_that_is_none", HELLO "--name a/b", EXIT_USAGE, "a name is",
+	    NULL, false },
+	{ "an_unknown_option", HELLO "--bogus", EXIT_USAGE,
+	    "unknown option --bogus", NULL, false },
+	{ "an_option_without_its_value", HELLO "--memory", EXIT_USAGE,
+	    "--memory needs a value", NULL, false },
+	{ "an_argument_that_is_no_option", HELLO "bogus", EXIT_USAGE,
+	    "not an option", NULL, false },
+	{ "a_libexec_folder_with_nothing_in_it",
+	    "BULKHEAD_LIBEXEC=/nonexistent exec " HELLO, EXIT_ERROR,
+	    "BULKHEAD_LIBEXEC", NULL, false },
+};
+
+static const struct input hosts[] = {
+	{ "no_kvm_here", NO_KVM, EXIT_NO_HYPERVISOR,
+	    "hypervisor kvm: ", "No such file", true },
+	{ "kvm_is_not_for_us",
+	    "unshare -m sh -c 'mount -t tmpfs none /dev;"
+	    "mknod -m 666 /dev/null c 1 3; mknod -m 600 /dev/kvm c 10 232;"
+	    "exec setpriv --reuid 1234 --regid 1234 --clear-groups " KVM "'",
+	    EXIT_NO_HYPERVISOR, "hypervisor kvm: ", "Permission denied", true },
+	{ "auto_goes_on_without_kvm",
+	    "unshare -m sh -c 'mount -t tmpfs none /dev;"
+	    "mknod -m 666 /dev/null c 1 3; exec vmmctl/vmmctl run --kernel "
+	    "guests/hello.elf'",
+	    EXIT_POWEROFF, "hypervisor soft: ", "hello from a guest", true },
+	{ "user_namespaces_are_forbidden", NO_USERNS "on'", EXIT_SANDBOX,
+	    "user namespaces are forbidden", "--sandbox=best-effort", true },
+	{ "best_effort_names_what_is_left_out", NO_USERNS "best-effort'",
+	    EXIT_POWEROFF, "sandbox: left out: userns", "hello from a guest",
+	    true },
+	{ "without_root",
+	    "exec setpriv --reuid 1234 --regid 1234 --clear-groups " HELLO,
+	    EXIT_POWEROFF, "hello from a guest", NULL, true },
+	{ "without_a_sandbox", HELLO "--sandbox off", EXIT_POWEROFF,
+	    "the devices run without a sandbox", "hello from a guest", false },
+};
+
+static void
+expand(char *out, size_t size, const char *in)
+{
+	size_t n = 0;
+
+	for (; *in != '\0' && n + sizeof(folder) < size; in++) {
+		if (*in == '@')
+			n += (size_t)snprintf(out + n, size - n, "%s", folder);
+		else
+			out[n++] = *in;
+	}
+	out[n] = '\0';
+}
+
+static bool
+can_make_namespaces(void)
+{
+	static int can = -1;
+
+	if (can < 0)
+		can = geteuid() == 0 &&
+		    system("unshare -m true 2>/dev/null && unshare -U -r "
+			   "true 2>/dev/null") == 0;
+	return can == 1;
+}
+
+static void
+run_table(const struct input *table, size_t count)
+{
+	static struct vm_run r;
+	char command[VM_COMMAND / 2], text[PATH_MAX];
+
+	make_files();
+	for (size_t i = 0; i < count; i++) {
+		const struct input *in = &table[i];
+
+		if (in->as_root && !can_make_namespaces()) {
+			printf("\n%s: skipped, needs root\n", in->claim);
+			continue;
+		}
+		expand(command, sizeof(command), in->command);
+		vm_start(&r, 30, "%s", command);
+		vm_finish(&r, 1);
+		expand(text, sizeof(text), in->says);
+		CU_ASSERT(vm_ended(&r, in->claim, in->code, text));
+		if (in->also == NULL)
+			continue;
+		expand(text, sizeof(text), in->also);
+		CU_ASSERT(vm_ended(&r, in->claim, in->code, text));
+	}
+	CU_ASSERT_EQUAL(vm_left_behind(2000), 0);
+	remove_files();
+}
+
+static void
+bad_kernels_are_refused(void)
+{
+	run_table(kernels, ARRAY_LEN(kernels));
+}
+
+static void
+bad_options_are_refused(void)
+{
+	run_table(options, ARRAY_LEN(options));
+}
+
+static void
+what_the_host_forbids_is_said(void)
+{
+	run_table(hosts, ARRAY_LEN(hosts));
+}
+
+static const struct named_test tests[] = {
+	NAMED_TEST(bad_kernels_are_refused),
+	NAMED_TEST(bad_options_are_refused),
+	NAMED_TEST(what_the_host_forbids_is_said),
+};
+
+int
+main(void)
+{
+	static const char *const needed[] = { "vmmctl/vmmctl", "vmmd/vmmd",
+		"vmmd/vmmd-inline", "devhost/devhost", "guests/hello.elf" };
+
+	if (vm_prepare(needed, ARRAY_LEN(needed)) != 0)
+		return 77;
+	return named_tests_run("vm_input", tests, ARRAY_LEN(tests));
+}
