@@ -230,17 +230,6 @@ fp_eval(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
 /* clang-format never agrees with itself about such lists. */
 /* clang-format off */
 /* Lane by lane, of 64 and of 128 bits: op_X and op_mmx_X. */
-<<<<<<< HEAD
-#define FP_INT_LANES(X) \
-	X(paddb) X(paddw) X(paddd) X(paddq) X(psubb) X(psubw) X(psubd) \
-	X(psubq) X(paddsb) X(paddsw) X(paddusb) X(paddusw) X(psubsb) \
-	X(psubsw) X(psubusb) X(psubusw) X(pmullw) X(pmulhw) X(pmulhuw) \
-	X(pmuludq) X(pmaddwd) X(psadbw) X(pavgb) X(pavgw) X(pminub) \
-	X(pminsw) X(pmaxub) X(pmaxsw) X(pand) X(pandn) X(por) X(pxor) \
-	X(pcmpeqb) X(pcmpeqw) X(pcmpeqd) X(pcmpgtb) X(pcmpgtw) X(pcmpgtd) \
-	X(psrlw) X(psrld) X(psrlq) X(psraw) X(psrad) X(psllw) X(pslld) \
-	X(psllq)
-=======
 #define FP_INT_LANES(X)                                                        \
 	X(paddb)                                                               \
 	X(paddw)                                                               \
@@ -256,52 +245,15 @@ fp_eval(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
 			X(pcmpeqb) X(pcmpeqw) X(pcmpeqd) X(pcmpgtb) X(pcmpgtw) \
 			    X(pcmpgtd) X(psrlw) X(psrld) X(psrlq) X(psraw)     \
 				X(psrad) X(psllw) X(pslld) X(psllq)
->>>>>>> main
 /* Of 128 bits as above; of 64 bits they meet different bytes. */
-#define FP_INT_UNPACK_LOW(X) \
-	X(punpcklbw) X(punpcklwd) X(punpckldq)
-#define FP_INT_UNPACK_HIGH(X) \
-	X(punpckhbw, punpcklbw) X(punpckhwd, punpcklwd) \
+#define FP_INT_UNPACK_LOW(X) X(punpcklbw) X(punpcklwd) X(punpckldq)
+#define FP_INT_UNPACK_HIGH(X)   \
+	X(punpckhbw, punpcklbw) \
+	X(punpckhwd, punpcklwd) \
 	X(punpckhdq, punpckldq)
-#define FP_INT_PACK(X) \
-	X(packsswb) X(packssdw) X(packuswb)
+#define FP_INT_PACK(X) X(packsswb) X(packssdw) X(packuswb)
 /* Of 128 bits alone; any bits will do, so no exceptions. */
 #define FP_XMM_LANES(X) \
-<<<<<<< HEAD
-	X(punpcklqdq) X(punpckhqdq) X(andps) X(andnps) X(orps) X(xorps) \
-	X(unpcklps) X(unpckhps) X(unpcklpd) X(unpckhpd) X(rcpps) \
-	X(rsqrtps)
-/* Two operands, or one: dest = f(dest, src), with exceptions. */
-#define FP_ARITH(X) \
-	X(addps, fp_load_a16, FP_PS) X(addpd, fp_load_a16, FP_PD) \
-	X(addss, fp_load_4, FP_SS) X(addsd, fp_load_8, FP_SD) \
-	X(mulps, fp_load_a16, FP_PS) X(mulpd, fp_load_a16, FP_PD) \
-	X(mulss, fp_load_4, FP_SS) X(mulsd, fp_load_8, FP_SD) \
-	X(subps, fp_load_a16, FP_PS) X(subpd, fp_load_a16, FP_PD) \
-	X(subss, fp_load_4, FP_SS) X(subsd, fp_load_8, FP_SD) \
-	X(divps, fp_load_a16, FP_PS) X(divpd, fp_load_a16, FP_PD) \
-	X(divss, fp_load_4, FP_SS) X(divsd, fp_load_8, FP_SD) \
-	X(minps, fp_load_a16, FP_OTHER) X(minpd, fp_load_a16, FP_OTHER) \
-	X(minss, fp_load_4, FP_OTHER) X(minsd, fp_load_8, FP_OTHER) \
-	X(maxps, fp_load_a16, FP_OTHER) X(maxpd, fp_load_a16, FP_OTHER) \
-	X(maxss, fp_load_4, FP_OTHER) X(maxsd, fp_load_8, FP_OTHER) \
-	X(sqrtps, fp_load_a16, FP_OTHER) X(sqrtpd, fp_load_a16, FP_OTHER) \
-	X(sqrtss, fp_load_4, FP_OTHER) X(sqrtsd, fp_load_8, FP_OTHER) \
-	X(cvtps2pd, fp_load_8, FP_OTHER) X(cvtpd2ps, fp_load_a16, FP_PS) \
-	X(cvtss2sd, fp_load_4, FP_OTHER) X(cvtsd2ss, fp_load_8, FP_SS) \
-	X(cvtdq2ps, fp_load_a16, FP_OTHER) \
-	X(cvtps2dq, fp_load_a16, FP_OTHER) \
-	X(cvttps2dq, fp_load_a16, FP_OTHER) \
-	X(cvttpd2dq, fp_load_a16, FP_OTHER) \
-	X(cvtpd2dq, fp_load_a16, FP_OTHER) \
-	X(cvtdq2pd, fp_load_8, FP_OTHER)
-#define FP_COMPARE(X) \
-	X(cmpps, fp_load_a16) X(cmppd, fp_load_a16) X(cmpss, fp_load_4) \
-	X(cmpsd, fp_load_8)
-#define FP_COMIS(X) \
-	X(ucomiss, fp_load_4) X(ucomisd, fp_load_8) X(comiss, fp_load_4) \
-	X(comisd, fp_load_8)
-=======
 	X(punpcklqdq)   \
 	X(punpckhqdq)   \
 	X(andps)        \
@@ -343,13 +295,11 @@ fp_eval(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
 #define FP_COMIS(X)           \
 	X(ucomiss, fp_load_4) \
 	X(ucomisd, fp_load_8) X(comiss, fp_load_4) X(comisd, fp_load_8)
->>>>>>> main
 /* Scalar to a general register. */
-#define FP_TO_GPR(X) \
-	X(cvtss2si, fp_load_4) X(cvttss2si, fp_load_4) \
-	X(cvtsd2si, fp_load_8) X(cvttsd2si, fp_load_8)
-#define FP_FROM_GPR(X) \
-	X(cvtsi2ss, FP_OTHER) X(cvtsi2sd, FP_OTHER)
+#define FP_TO_GPR(X)           \
+	X(cvtss2si, fp_load_4) \
+	X(cvttss2si, fp_load_4) X(cvtsd2si, fp_load_8) X(cvttsd2si, fp_load_8)
+#define FP_FROM_GPR(X) X(cvtsi2ss, FP_OTHER) X(cvtsi2sd, FP_OTHER)
 /* clang-format on */
 
 #define FP_DECLARE_BOTH(name) \
