@@ -135,6 +135,9 @@ OP(op_call)
 {
 	uint64_t ip = trunc_ip(c, i, c->rip + i->imm);
 
+	mem_probe_write(c, i,
+	    stack_lin(c, i, c->reg[RSP] - i->opsize, i->opsize, true),
+	    i->opsize);
 	check_ip(c, i, ip);
 	int_push(c, i, i->opsize, insn_next_ip(c, i));
 	c->insns += i->imm2;
@@ -160,6 +163,9 @@ OP(op_call_rm)
 {
 	uint64_t ip = trunc_ip(c, i, rm_load(c, i, i->opsize));
 
+	mem_probe_write(c, i,
+	    stack_lin(c, i, c->reg[RSP] - i->opsize, i->opsize, true),
+	    i->opsize);
 	check_ip(c, i, ip);
 	int_push(c, i, i->opsize, insn_next_ip(c, i));
 	c->insns += i->imm2;
