@@ -47,6 +47,8 @@ static const struct sandbox_syscall common[] = {
 	    .args = { { 1, SANDBOX_EQ, F_GET_SEALS, 0 } } },
 	{ .nr = __NR_close, .reason = "fds of a message that was refused" },
 	{ .nr = __NR_clock_gettime, .reason = "time, where there is no vDSO" },
+	{ .nr = __NR_gettimeofday,
+	    .reason = "libevent's clock, where there is no vDSO" },
 	{ .nr = __NR_rt_sigreturn, .reason = "go on after a stop" },
 	{ .nr = __NR_exit_group, .reason = "end" },
 };

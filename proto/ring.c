@@ -70,7 +70,7 @@ ring_poll_answer(struct ring *r, uint64_t pos, uint64_t *answer)
 	uint64_t tail = atomic_load_explicit(&r->tail, memory_order_acquire);
 	uint64_t head = atomic_load_explicit(&r->head, memory_order_relaxed);
 
-	if (head - tail > RING_SLOTS)
+	if (tail > head || head - tail > RING_SLOTS)
 		return -EPROTO;
 	if (tail <= pos)
 		return 0;

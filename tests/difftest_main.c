@@ -119,6 +119,12 @@ same_memory(
 	return j->key[0] && j->key[1] == 0xae && other == 1;
 }
 
+static bool
+is_fault(uint32_t vector)
+{
+	return vector == 13 || vector == 14 || vector == 17;
+}
+
 static unsigned
 compare(
     const struct job *j, const struct outcome *want, const struct outcome *got)
@@ -126,6 +132,10 @@ compare(
 	unsigned what = 0, n;
 	uint32_t error = want->error ^ got->error, mxcsr, mxcsr_got;
 
+	/* Which of two operands faults first, of CMPS under a prefix. */
+	if (!j->key[0] && (j->key[1] & 0xfe) == 0xa6 && j->rep &&
+	    is_fault(want->vector) && is_fault(got->vector))
+		return 0;
 	/* How much of an undefined instruction is fetched before #UD. */
 	if (want->vector == 14 && (want->error & 16) && got->vector == 6)
 		return 0;

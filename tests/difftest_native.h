@@ -166,10 +166,8 @@ child_confine(void)
 	if (!err)
 		err = seccomp_rule_add(
 		    f, SCMP_ACT_ALLOW, SCMP_SYS(arch_prctl), 0);
-	if (!err)
-		err = seccomp_load(f);
-	seccomp_release(f);
-	return err;
+	/* Not released: from here on free() may not ask the kernel. */
+	return err ? err : seccomp_load(f);
 }
 
 NORETURN static void
@@ -250,6 +248,7 @@ native_create(struct native *n, uint64_t seed)
 	if (n->code == MAP_FAILED)
 		return -errno;
 	gen_base(seed, n->box->base);
+	signal(SIGPIPE, SIG_IGN);
 	return native_start(n);
 }
 

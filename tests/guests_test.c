@@ -802,7 +802,7 @@ main(int argc, char **argv)
 	static char names[ARRAY_LEN(tests)][40];
 	size_t n = 0;
 
-	for (unsigned b = 0; hv_backends[b] && b < 2; b++) {
+	for (unsigned b = 0; b < 2 && hv_backends[b]; b++) {
 		if (!usable(hv_backends[b]))
 			continue;
 		for (size_t g = 0; g <= ARRAY_LEN(guests); g++) {

@@ -260,6 +260,28 @@ a_stopped_vmmctl_keeps_nobody_from_ending_the_vm(void)
 	CU_ASSERT_EQUAL(vm_left_behind(2000), 0);
 }
 
+/* The guest is done before vmmctl has asked for its console. */
+static void
+a_slow_vmmctl_misses_nothing(void)
+{
+	static struct vm_run r;
+
+	for (long ms = 4; ms < 80; ms += 6) {
+		vm_start(&r, 30,
+		    "exec vmmctl/vmmctl run --hypervisor soft --kernel "
+		    "guests/hello.elf --name slow-%d",
+		    (int)getpid());
+		vm_sleep_ms(ms);
+		kill(r.pid, SIGSTOP);
+		vm_sleep_ms(200);
+		kill(r.pid, SIGCONT);
+		vm_finish(&r, 1);
+		CU_ASSERT(vm_ended(&r, "a_slow_vmmctl_misses_nothing",
+		    EXIT_POWEROFF, "hello from a guest"));
+	}
+	CU_ASSERT_EQUAL(vm_left_behind(5000), 0);
+}
+
 /* A VM whose RTC never says hello waits for it, and is in boot that long. */
 static void
 make_waiting_folder(char folder[64])
@@ -319,6 +341,7 @@ static const struct named_test tests[] = {
 	NAMED_TEST(signals_end_it_as_documented),
 	NAMED_TEST(a_stopped_device_is_started_again),
 	NAMED_TEST(a_stopped_vmmctl_keeps_nobody_from_ending_the_vm),
+	NAMED_TEST(a_slow_vmmctl_misses_nothing),
 	NAMED_TEST(devices_killed_in_boot_are_tried_again),
 };
 

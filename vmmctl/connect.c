@@ -137,8 +137,8 @@ connect_vm(struct channel *c, uid_t uid, const char *name)
 }
 
 int
-connect_ask(
-    struct channel *c, int body_case, void *body, struct channel_message *m)
+connect_ask(struct channel *c, int body_case, void *body,
+    struct channel_message *m, struct channel_message *ended)
 {
 	int r = channel_send(c, body_case, body, NULL, 0, 0);
 
@@ -146,8 +146,14 @@ connect_ask(
 		return r;
 	for (;;) {
 		r = channel_receive(c, m, ANSWER_MS);
-		if (r != 1 ||
-		    m->envelope->body_case != BULKHEAD__ENVELOPE__BODY_EVENT)
+		if (r != 1)
+			return r;
+		if (ended != NULL && ended->envelope == NULL &&
+		    m->envelope->body_case == BULKHEAD__ENVELOPE__BODY_ENDED) {
+			*ended = *m;
+			continue;
+		}
+		if (m->envelope->body_case != BULKHEAD__ENVELOPE__BODY_EVENT)
 			return r;
 		channel_free(m);
 	}

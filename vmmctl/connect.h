@@ -29,10 +29,13 @@ socklen_t connect_address(struct sockaddr_un *a, uid_t uid, const char *name);
 /* Connect to a running VM.  0; -ENOENT: there is none of that name. */
 int connect_vm(struct channel *c, uid_t uid, const char *name);
 
-/* Ask, and wait for the answer, passing over events.  1: *m is to be freed; or
- * as channel_receive(). */
-int connect_ask(
-    struct channel *c, int body_case, void *body, struct channel_message *m);
+/*
+ * Ask, and wait for the answer, passing over events.  1: *m is to be freed; or
+ * as channel_receive().  With `ended`, not NULL and zeroed, news of the VM's end
+ * is no answer, but kept there, to be freed too.
+ */
+int connect_ask(struct channel *c, int body_case, void *body,
+    struct channel_message *m, struct channel_message *ended);
 
 /* The exit code for a failure that the broker reports. */
 int connect_failure_code(const Bulkhead__Failure *f);

@@ -413,6 +413,8 @@ console_run(
 		make_raw();
 		s.pos = stream_attach(s.out);
 	}
+	if (o->ended != NULL)
+		on_ended(&s, o->ended);
 	loop(&s, signals);
 	restore_terminal();
 	if (s.out != NULL) {

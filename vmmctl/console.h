@@ -13,6 +13,7 @@ struct console_options {
 	bool attached; /* false: no stream, only wait for the end */
 	bool owner; /* ending the session is to end the VM */
 	bool quiet, verbose; /* which events are printed */
+	const Bulkhead__Ended *ended; /* the VM has ended already; or NULL */
 };
 
 /*

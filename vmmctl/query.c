@@ -27,7 +27,7 @@ static int
 ask(struct channel *c, int body_case, void *body, int wanted,
     struct channel_message *m)
 {
-	int r = connect_ask(c, body_case, body, m), code;
+	int r = connect_ask(c, body_case, body, m, NULL), code;
 
 	if (r != 1)
 		return complain_code(EXIT_ERROR,

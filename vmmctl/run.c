@@ -245,9 +245,11 @@ await_start(struct broker *b, const struct run_options *o, uint64_t start_ns)
 	return code;
 }
 
-/* The console's six fds.  EXIT_POWEROFF, or a code after a complaint. */
+/* The console's six fds, and in *ended the VM's end if it has come to that.
+ * EXIT_POWEROFF, or a code after a complaint. */
 static int
-attach(struct channel *c, const char *device, int fds[6])
+attach(struct channel *c, const char *device, int fds[6],
+    struct channel_message *ended)
 {
 	Bulkhead__AttachConsole a;
 	struct channel_message m;
@@ -255,8 +257,8 @@ attach(struct channel *c, const char *device, int fds[6])
 
 	bulkhead__attach_console__init(&a);
 	a.device = text(device);
-	if (connect_ask(c, BULKHEAD__ENVELOPE__BODY_ATTACH_CONSOLE, &a, &m) !=
-	    1)
+	if (connect_ask(
+		c, BULKHEAD__ENVELOPE__BODY_ATTACH_CONSOLE, &a, &m, ended) != 1)
 		return complain_code(EXIT_ERROR, "the broker does not answer");
 	if (m.envelope->body_case == BULKHEAD__ENVELOPE__BODY_CONSOLE) {
 		for (unsigned i = 0; i < 6; i++) {
@@ -296,7 +298,8 @@ leave(struct broker *b)
 static int
 stay(struct broker *b, const struct run_options *o)
 {
-	const struct console_options options = {
+	struct channel_message ended = { 0 };
+	struct console_options options = {
 		.attached = !o->no_console,
 		.owner = true,
 		.quiet = o->quiet,
@@ -305,10 +308,14 @@ stay(struct broker *b, const struct run_options *o)
 	int fds[6], code = EXIT_POWEROFF;
 
 	if (options.attached)
-		code = attach(
-		    &b->channel, o->console != NULL ? o->console : "", fds);
+		code = attach(&b->channel, o->console != NULL ? o->console : "",
+		    fds, &ended);
+	if (ended.envelope != NULL)
+		options.ended = ended.envelope->ended;
 	if (code == EXIT_POWEROFF)
 		code = console_run(&b->channel, fds, &options);
+	if (ended.envelope != NULL)
+		channel_free(&ended);
 	return code;
 }
 
@@ -436,7 +443,8 @@ command_layout(int argc, char **argv)
 int
 command_console(int argc, char **argv)
 {
-	const struct console_options options = { .attached = true };
+	struct console_options options = { .attached = true };
+	struct channel_message ended = { 0 };
 	const char *vm = argc > 1 ? argv[1] : NULL;
 	struct channel c;
 	int fds[6], code;
@@ -448,9 +456,13 @@ command_console(int argc, char **argv)
 		    EXIT_USAGE, "console: usage: vmmctl console VM [DEVICE]");
 	if (connect_vm(&c, geteuid(), vm) < 0)
 		return complain_code(EXIT_NO_VM, "no VM %s is running", vm);
-	code = attach(&c, argc > 2 ? argv[2] : "", fds);
+	code = attach(&c, argc > 2 ? argv[2] : "", fds, &ended);
+	if (ended.envelope != NULL)
+		options.ended = ended.envelope->ended;
 	if (code == EXIT_POWEROFF)
 		code = console_run(&c, fds, &options);
+	if (ended.envelope != NULL)
+		channel_free(&ended);
 	channel_close(&c);
 	return code;
 }

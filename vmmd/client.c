@@ -47,6 +47,9 @@ client_drop(struct client *c)
 		event_free(c->on_message);
 	channel_close(&c->channel);
 	free(c);
+	/* The last thing that an ended VM waits for. */
+	if (owner && vm->stage == VM_ENDED)
+		event_base_loopbreak(vm->base);
 	if (owner && (!vm->detach || vm->stage < VM_RUNNING))
 		vm_end(vm, BULKHEAD__END_REASON__END_STOPPED,
 		    "the client that made the VM is gone");
@@ -451,6 +454,12 @@ owner_of(struct vm *vm)
 			return c;
 	}
 	return NULL;
+}
+
+bool
+client_owner_is_here(struct vm *vm)
+{
+	return owner_of(vm) != NULL;
 }
 
 void

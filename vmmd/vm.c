@@ -17,6 +17,7 @@
 #define DRAIN_NS    500000000u
 #define FINISH_NS   500000000u
 #define GIVE_UP_NS  3000000000u
+#define LINGER_NS   2000000000u
 
 static const struct placement_ops *inline_ops;
 
@@ -159,9 +160,14 @@ end_step(struct vm *vm)
 		if (all_gone(vm) || in_stage > GIVE_UP_NS) {
 			set_stage(vm, VM_ENDED);
 			client_ended(vm);
-			event_base_loopbreak(vm->base);
-			return;
+			in_stage = 0;
 		}
+	}
+	/* The owner of a short-lived VM may not have its console yet. */
+	if (vm->stage == VM_ENDED &&
+	    (!client_owner_is_here(vm) || in_stage > LINGER_NS)) {
+		event_base_loopbreak(vm->base);
+		return;
 	}
 	set_tick(vm, END_TICK_MS);
 }

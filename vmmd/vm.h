@@ -7,7 +7,7 @@
  * the loader are spawned and say hello; the layout is made; they are
  * configured; all are ready and the image is loaded; the vCPUs run.  It ends in
  * stages too: the vCPUs stop, the rings drain, the devices finish, the clients
- * are told.
+ * are told, and their last questions answered until the owner hangs up.
  */
 #ifndef VMMD_VM_H
 #define VMMD_VM_H
@@ -142,6 +142,7 @@ void client_drop_all(struct vm *vm);
 /* Tell every client.  level: 0 error, 1 warning, 2 information, 3 debug. */
 void client_event(struct vm *vm, const char *device, unsigned level,
     const char *fmt, ...) PRINTF_LIKE(4, 5);
+bool client_owner_is_here(struct vm *vm);
 void client_started(struct vm *vm);
 void client_failed(struct vm *vm, int error, const char *text);
 void client_ended(struct vm *vm);
@@ -174,7 +175,7 @@ enum vm_stage {
 	VM_RUNNING,
 	VM_DRAINING, /* vCPUs stopped, rings not empty yet */
 	VM_FINISHING, /* devices are told to finish */
-	VM_ENDED,
+	VM_ENDED, /* the clients are told */
 };
 
 struct vm {

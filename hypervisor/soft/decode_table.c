@@ -22,7 +22,7 @@
 #define SIXTEEN(X, o) \
 	X(o, 0) X(o, 1) X(o, 2) X(o, 3) X(o, 4) X(o, 5) X(o, 6) X(o, 7) \
 	X(o, 8) X(o, 9) X(o, 10) X(o, 11) X(o, 12) X(o, 13) X(o, 14) X(o, 15)
-#define JUMP	(F_FORCE64 | F_END)
+#define JUMP	(F_BRANCH | F_END)
 
 static const struct core_op group1[8] = {
 	ALU_GROUP(0), ALU_GROUP(1), ALU_GROUP(2), ALU_GROUP(3),

@@ -102,6 +102,9 @@ run(const struct opcode *row, unsigned opcode, unsigned modrm, unsigned opsize)
 	if (setjmp(unwind))
 		return cpu->raised.vector;
 	insn[0].fn(cpu, insn);
+#ifndef SOFT_TAIL_CALLS
+	insn[1].fn(cpu, &insn[1]);
+#endif
 	return NO_EXC;
 }
 

@@ -130,12 +130,21 @@ lazy_cond(const struct cpu *c, unsigned cc)
 	return yes != (cc & 1);
 }
 
-/* Replace CF alone. */
+/* Replace those of CF, OF and AF that are in mask. */
+ALWAYS_INLINE void
+lazy_replace(struct cpu *c, uint32_t mask, uint32_t fl)
+{
+	if (UNLIKELY(c->lf.op > LF_RESULT)) {
+		c->lf.arith = lazy_arith(c);
+		c->lf.op = LF_FLAT;
+	}
+	c->lf.arith = (c->lf.arith & ~mask) | fl;
+}
+
 static inline void
 lazy_set_cf(struct cpu *c, bool cf)
 {
-	c->lf.arith = (lazy_arith(c) & ~FL_CF) | (cf ? FL_CF : 0);
-	c->lf.op = LF_FLAT;
+	lazy_replace(c, FL_CF, cf ? FL_CF : 0);
 }
 
 #endif

@@ -15,14 +15,13 @@ flag_of(uint64_t bit)
 }
 
 /* CF and OF alone change. */
-static void
+ALWAYS_INLINE void
 set_cf_of(struct cpu *c, uint32_t fl)
 {
-	c->lf.arith = (lazy_arith(c) & ~(FL_CF | FL_OF)) | fl;
-	c->lf.op = LF_FLAT;
+	lazy_replace(c, FL_CF | FL_OF, fl);
 }
 
-static uint64_t
+ALWAYS_INLINE uint64_t
 rotate_left(struct cpu *c, unsigned bits, uint64_t v, unsigned count)
 {
 	unsigned n = count & (bits - 1);
@@ -34,7 +33,7 @@ rotate_left(struct cpu *c, unsigned bits, uint64_t v, unsigned count)
 	return r;
 }
 
-static uint64_t
+ALWAYS_INLINE uint64_t
 rotate_right(struct cpu *c, unsigned bits, uint64_t v, unsigned count)
 {
 	unsigned n = count & (bits - 1);

@@ -19,5 +19,5 @@ $(O)/guests/%.o: tests/guests/%.S
 	@$(CC) -c -o $@ $<
 $(O)/guests/%.elf: $(O)/guests/%.o $(GUEST_LIB) tests/guests/guest.ld
 	@echo "  GUEST $@"
-	@$(CC) -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments \
+	@$(CC) -nostdlib -static -Wl,--build-id=none -Wl,-z,noexecstack -Wl,--no-warn-rwx-segments \
 		-T tests/guests/guest.ld -o $@ $(filter %.o,$^)
