@@ -183,7 +183,7 @@ operand_size(unsigned mode, unsigned form, unsigned flags)
 			return 8;
 		if (flags & INSN_OPSIZE)
 			return 2;
-		return form & (F_64 | F_FORCE64) ? 8 : 4;
+		return form & (F_64 | F_BRANCH) ? 8 : 4;
 	}
 	return (mode == 4) == !(flags & INSN_OPSIZE) ? 4 : 2;
 }
