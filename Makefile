@@ -144,7 +144,8 @@ guests: $(GUESTS)
 
 check: programs guests tests ## run every test; last line: N passed, N failed
 	@$(if $(filter cov,$(MODE)),find $(O) -name '*.gcda' -delete)
-	@scripts/run-tests $(O)$(if $(filter cov,$(MODE)), && scripts/coverage $(O))
+	@$(if $(filter cov,$(MODE)),rc=0; )scripts/run-tests $(O)$(if $(filter cov,$(MODE)), || rc=$$?; \
+		scripts/coverage $(O); exit $$rc)
 demo: programs ## boot a Linux guest, kill its devices, show that nothing was lost
 	@scripts/run-demo $(O)
 bench: programs guests tests ## measure, beside QEMU; writes o/bench.json

@@ -108,7 +108,7 @@ enum opcode_form {
 	F_FARPTR = 4096, /* ptr16:16/32 */
 	F_NO64 = 8192, /* #UD in 64-bit mode */
 	F_NODISP = 16384,
-	F_FORCE64 = 32768, /* always 64 bits in long mode: near branches */
+	F_BRANCH = 32768, /* near branch: F_64, and imm2 counts instructions */
 };
 
 /*

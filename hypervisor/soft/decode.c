@@ -182,7 +182,7 @@ operand_size(unsigned mode, unsigned form, unsigned flags)
 			return 8;
 		if (flags & INSN_OPSIZE)
 			return 2;
-		return form & (F_64 | F_FORCE64) ? 8 : 4;
+		return form & (F_64 | F_BRANCH) ? 8 : 4;
 	}
 	return (mode == 4) == !(flags & INSN_OPSIZE) ? 4 : 2;
 }
@@ -233,6 +233,18 @@ simd_row(const struct opcode *o)
 	return row;
 }
 
+/* By the prefix.  Where that one has none, the others tell how long the
+ * instruction is: its bytes are fetched before it is refused. */
+static struct core_op
+prefix_row(const struct opcode o[4], unsigned prefix)
+{
+	struct core_op row = simd_row(&o[prefix]);
+
+	for (unsigned n = 0; n < 4 && row.fn == NULL; n++)
+		row.form |= o[n].form & (F_MODRM | F_IMM8);
+	return row;
+}
+
 static struct core_op
 row_0f(struct cursor *k, struct insn *i)
 {
@@ -244,8 +256,9 @@ row_0f(struct cursor *k, struct insn *i)
 		bool third = i->opcode == 0x3a;
 
 		i->opcode = next8(k);
-		return simd_row(third ? &simd_0f3a[i->opcode][prefix]
-				      : &simd_0f38[i->opcode][prefix]);
+		return prefix_row(
+		    third ? simd_0f3a[i->opcode] : simd_0f38[i->opcode],
+		    prefix);
 	}
 	row = core_0f[i->opcode];
 	if ((i->opcode == 0xb8 && prefix != 2) ||
@@ -253,7 +266,7 @@ row_0f(struct cursor *k, struct insn *i)
 		row.fn = NULL;
 	if (row.fn == NULL && row.set == NULL && row.group == NULL &&
 	    row.kind == K_NONE)
-		return simd_row(&simd_0f[i->opcode][prefix]);
+		return prefix_row(simd_0f[i->opcode], prefix);
 	return row;
 }
 
@@ -411,7 +424,7 @@ decode_one(struct cursor *k, struct insn *i, unsigned mode, unsigned index)
 	default:
 		break;
 	}
-	if (row.form & F_FORCE64)
+	if (row.form & F_BRANCH)
 		i->imm2 = (uint16_t)(index + 1);
 	i->breg = byte_reg(i, i->reg);
 	i->brm = byte_reg(i, i->rm);

@@ -22,7 +22,7 @@
 #define SIXTEEN(X, o) \
 	X(o, 0) X(o, 1) X(o, 2) X(o, 3) X(o, 4) X(o, 5) X(o, 6) X(o, 7) \
 	X(o, 8) X(o, 9) X(o, 10) X(o, 11) X(o, 12) X(o, 13) X(o, 14) X(o, 15)
-#define JUMP	(F_FORCE64 | F_END)
+#define JUMP	(F_BRANCH | F_END)
 
 static const struct core_op group1[8] = {
 	ALU_GROUP(0), ALU_GROUP(1), ALU_GROUP(2), ALU_GROUP(3),
@@ -67,11 +67,8 @@ static const struct core_op group8[8] = {
 static const struct core_op group9[8] = {
 	[1] = { .fn = op_cmpxchg8b, .form = F_MEMONLY, .lock = op_cmpxchg8b },
 };
-static const struct core_op group11_byte[8] = {
-	{ .set = set_mov_ei, .form = F_IMM8 },
-};
 static const struct core_op group11[8] = {
-	{ .set = set_mov_ei, .form = F_IMMZ },
+	{ .set = set_mov_ei },
 };
 
 #define JCC8(o, cc) [(o) + (cc)] = { .fn = NULL, .form = F_IMM8 | JUMP, .kind = K_JUMP },
@@ -146,8 +143,8 @@ const struct core_op core_1byte[256] = {
 	[0xc3] = { .fn = op_ret, .form = JUMP },
 	[0xc4] = { .fn = op_lds, .form = RM | NO64 | F_MEMONLY | F_END, .kind = K_IMM2, .arg = ES },
 	[0xc5] = { .fn = op_lds, .form = RM | NO64 | F_MEMONLY | F_END, .kind = K_IMM2, .arg = DS },
-	[0xc6] = { .group = group11_byte, .form = RM | B },
-	[0xc7] = { .group = group11, .form = RM },
+	[0xc6] = { .group = group11, .form = RM | B | F_IMM8 },
+	[0xc7] = { .group = group11, .form = RM | F_IMMZ },
 	[0xc8] = { .fn = op_enter, .form = F_IMM16 | F_IMM8 | F_64 },
 	[0xc9] = { .fn = op_leave, .form = F_64 },
 	[0xca] = { .fn = op_retf, .form = F_IMM16 | F_END },

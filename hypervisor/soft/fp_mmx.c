@@ -173,7 +173,7 @@ OP(op_mmx_pmovmskb)
 
 /* By an immediate: which shift is op_mmx_* with the count as the source. */
 #define SHIFT(name) __asm__(#name " %1, %0" : "+x"(v) : "x"(count))
-#define DEFINE_GROUP(group, right, arith, left)                     \
+#define DEFINE_GROUP(group, legal, right, arith, left)              \
 	static void group##_do(struct cpu *c, const struct insn *i) \
 	{                                                           \
 		__m128i v = from64(mm_get(c, i->rm));               \
@@ -194,6 +194,7 @@ OP(op_mmx_pmovmskb)
 	}                                                           \
 	OP(op_mmx_##group)                                          \
 	{                                                           \
+		fp_check_shift(c, i, legal);                        \
 		fp_enter_mmx(c, i);                                 \
 		group##_do(c, i);                                   \
 		NEXT(c, i);                                         \
@@ -203,9 +204,9 @@ OP(op_mmx_pmovmskb)
 		SHIFT(name); \
 		break
 #define NO_ARITH
-DEFINE_GROUP(group12, psrlw, ARITH(psraw), psllw)
-DEFINE_GROUP(group13, psrld, ARITH(psrad), pslld)
-DEFINE_GROUP(group14, psrlq, NO_ARITH, psllq)
+DEFINE_GROUP(group12, 0x54, psrlw, ARITH(psraw), psllw)
+DEFINE_GROUP(group13, 0x54, psrld, ARITH(psrad), pslld)
+DEFINE_GROUP(group14, 0x44, psrlq, NO_ARITH, psllq)
 
 OP(op_emms)
 {

@@ -60,6 +60,14 @@ fp_enter_mmx(struct cpu *c, const struct insn *i)
 		fp_refuse_mmx(c, i);
 }
 
+/* Groups 12 to 14: #UD comes first if bit ModRM.reg of legal is clear. */
+static inline void
+fp_check_shift(struct cpu *c, const struct insn *i, unsigned legal)
+{
+	if (UNLIKELY(!(legal >> (i->reg & 7) & 1)))
+		cpu_raise_ud(c, i);
+}
+
 /* ---- registers ---- */
 static inline __m128i
 xmm_get(const struct cpu *c, unsigned n)
@@ -227,6 +235,8 @@ fp_eval(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
 }
 
 /* ---- the lists ---- */
+/* clang-format never agrees with itself about such lists. */
+/* clang-format off */
 /* Lane by lane, of 64 and of 128 bits: op_X and op_mmx_X. */
 #define FP_INT_LANES(X)                                                        \
 	X(paddb)                                                               \
@@ -236,7 +246,8 @@ fp_eval(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
 	X(psubb)                                                               \
 	X(psubw)                                                               \
 	X(psubd)                                                               \
-	X(psubq) X(paddsb) X(paddsw) X(paddusb) X(paddusw) X(psubsb) X(psubsw) \
+	X(psubq)                                                               \
+	X(paddsb) X(paddsw) X(paddusb) X(paddusw) X(psubsb) X(psubsw)          \
 	    X(psubusb) X(psubusw) X(pmullw) X(pmulhw) X(pmulhuw) X(pmuludq)    \
 		X(pmaddwd) X(psadbw) X(pavgb) X(pavgw) X(pminub) X(pminsw)     \
 		    X(pmaxub) X(pmaxsw) X(pand) X(pandn) X(por) X(pxor)        \
@@ -268,20 +279,20 @@ fp_eval(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
 	X(mulps, fp_load_a16, FP_PS)                                           \
 	X(mulpd, fp_load_a16, FP_PD)                                           \
 	X(mulss, fp_load_4, FP_SS)                                             \
-	X(mulsd, fp_load_8, FP_SD) X(subps, fp_load_a16, FP_PS) X(subpd,       \
-	    fp_load_a16, FP_PD) X(subss, fp_load_4, FP_SS) X(subsd, fp_load_8, \
-	    FP_SD) X(divps, fp_load_a16, FP_PS) X(divpd, fp_load_a16, FP_PD)   \
-	    X(divss, fp_load_4, FP_SS) X(divsd, fp_load_8, FP_SD) X(minps,     \
-		fp_load_a16,                                                   \
-		FP_OTHER) X(minpd, fp_load_a16, FP_OTHER) X(minss, fp_load_4,  \
-		FP_OTHER) X(minsd, fp_load_8, FP_OTHER) X(maxps, fp_load_a16,  \
-		FP_OTHER) X(maxpd, fp_load_a16, FP_OTHER) X(maxss, fp_load_4,  \
-		FP_OTHER) X(maxsd, fp_load_8, FP_OTHER) X(sqrtps, fp_load_a16, \
-		FP_OTHER) X(sqrtpd, fp_load_a16, FP_OTHER)                     \
-		X(sqrtss, fp_load_4, FP_OTHER) X(sqrtsd, fp_load_8, FP_OTHER)  \
-		    X(cvtps2pd, fp_load_8, FP_OTHER) X(cvtpd2ps, fp_load_a16,  \
-			FP_PS) X(cvtss2sd, fp_load_4, FP_OTHER) X(cvtsd2ss,    \
-			fp_load_8, FP_SS) X(cvtdq2ps, fp_load_a16, FP_OTHER)   \
+	X(mulsd, fp_load_8, FP_SD)                                             \
+	X(subps, fp_load_a16, FP_PS) X(subpd, fp_load_a16, FP_PD) X(           \
+	    subss, fp_load_4, FP_SS) X(subsd, fp_load_8, FP_SD) X(divps,       \
+	    fp_load_a16, FP_PS) X(divpd, fp_load_a16, FP_PD) X(divss,          \
+	    fp_load_4, FP_SS) X(divsd, fp_load_8, FP_SD) X(minps, fp_load_a16, \
+	    FP_OTHER) X(minpd, fp_load_a16, FP_OTHER) X(minss, fp_load_4,      \
+	    FP_OTHER) X(minsd, fp_load_8, FP_OTHER) X(maxps, fp_load_a16,      \
+	    FP_OTHER) X(maxpd, fp_load_a16, FP_OTHER) X(maxss, fp_load_4,      \
+	    FP_OTHER) X(maxsd, fp_load_8, FP_OTHER) X(sqrtps, fp_load_a16,     \
+	    FP_OTHER) X(sqrtpd, fp_load_a16, FP_OTHER)                         \
+	    X(sqrtss, fp_load_4, FP_OTHER) X(sqrtsd, fp_load_8, FP_OTHER) X(   \
+		cvtps2pd, fp_load_8, FP_OTHER) X(cvtpd2ps, fp_load_a16, FP_PS) \
+		X(cvtss2sd, fp_load_4, FP_OTHER) X(cvtsd2ss, fp_load_8, FP_SS) \
+		    X(cvtdq2ps, fp_load_a16, FP_OTHER)                         \
 			X(cvtps2dq, fp_load_a16, FP_OTHER)                     \
 			    X(cvttps2dq, fp_load_a16, FP_OTHER)                \
 				X(cvttpd2dq, fp_load_a16, FP_OTHER)            \
@@ -298,6 +309,7 @@ fp_eval(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
 	X(cvtss2si, fp_load_4) \
 	X(cvttss2si, fp_load_4) X(cvtsd2si, fp_load_8) X(cvttsd2si, fp_load_8)
 #define FP_FROM_GPR(X) X(cvtsi2ss, FP_OTHER) X(cvtsi2sd, FP_OTHER)
+/* clang-format on */
 
 #define FP_DECLARE_BOTH(name) \
 	OP(op_##name);        \

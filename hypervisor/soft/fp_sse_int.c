@@ -282,6 +282,7 @@ group14(struct cpu *c, const struct insn *i)
 
 OP(op_group12)
 {
+	fp_check_shift(c, i, 0x54);
 	fp_enter_sse(c, i);
 	group12(c, i);
 	NEXT(c, i);
@@ -289,6 +290,7 @@ OP(op_group12)
 
 OP(op_group13)
 {
+	fp_check_shift(c, i, 0x54);
 	fp_enter_sse(c, i);
 	group13(c, i);
 	NEXT(c, i);
@@ -296,6 +298,7 @@ OP(op_group13)
 
 OP(op_group14)
 {
+	fp_check_shift(c, i, 0xcc);
 	fp_enter_sse(c, i);
 	group14(c, i);
 	NEXT(c, i);

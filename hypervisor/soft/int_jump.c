@@ -12,9 +12,7 @@
 static inline uint64_t
 trunc_ip(const struct cpu *c, const struct insn *i, uint64_t ip)
 {
-	if (i->opsize == 2)
-		return (uint16_t)ip;
-	return c->mode == 8 ? ip : (uint32_t)ip;
+	return zero_extend(ip, i->opsize);
 }
 
 /* A far-off target faults at the jump. */
@@ -135,6 +133,9 @@ OP(op_call)
 {
 	uint64_t ip = trunc_ip(c, i, c->rip + i->imm);
 
+	mem_probe_write(c, i,
+	    stack_lin(c, i, c->reg[RSP] - i->opsize, i->opsize, true),
+	    i->opsize);
 	check_ip(c, i, ip);
 	int_push(c, i, i->opsize, insn_next_ip(c, i));
 	c->insns += i->imm2;
@@ -160,6 +161,9 @@ OP(op_call_rm)
 {
 	uint64_t ip = trunc_ip(c, i, rm_load(c, i, i->opsize));
 
+	mem_probe_write(c, i,
+	    stack_lin(c, i, c->reg[RSP] - i->opsize, i->opsize, true),
+	    i->opsize);
 	check_ip(c, i, ip);
 	int_push(c, i, i->opsize, insn_next_ip(c, i));
 	c->insns += i->imm2;
