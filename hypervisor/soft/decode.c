@@ -7,7 +7,6 @@
 #include "hypervisor/soft/mmu.h"
 
 #define INSN_BYTES_MAX 15u
-#define CONTROL_REGS   0x11du /* CR0, CR2, CR3, CR4, CR8 */
 
 struct cursor {
 	const uint8_t *p;
@@ -302,9 +301,6 @@ choose(const struct core_op *row, struct insn *i, unsigned mode)
 
 	if ((form & F_NO64) && mode == 8)
 		return NULL;
-	if ((row->fn == op_mov_cr_load || row->fn == op_mov_cr_store) &&
-	    (i->reg > 8 || !(CONTROL_REGS >> i->reg & 1)))
-		return NULL;
 	if (((form & F_MEMONLY) && !mem) || ((form & F_REGONLY) && mem))
 		return NULL;
 	if (i->flags & INSN_LOCK)
@@ -433,8 +429,6 @@ decode_one(struct cursor *k, struct insn *i, unsigned mode, unsigned index)
 	i->breg = byte_reg(i, i->reg);
 	i->brm = byte_reg(i, i->rm);
 	set_segment(i, p.seg, mode);
-	if (row.fn == op_mov_sreg_load || row.fn == op_mov_sreg_store)
-		i->reg &= 7; /* REX.R does not count */
 	if (i->base == RIP_REG)
 		i->disp = (int32_t)((uint32_t)i->disp + i->offset + i->len);
 	i->fast = mode == 8 && i->addrsize == 8;

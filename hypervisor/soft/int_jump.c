@@ -9,10 +9,8 @@
 #define TAKEN(i)   (&(i)[1])
 #define THROUGH(i) (&(i)[2])
 
-/* In 64-bit mode a 66 prefix makes a near branch one of 16 bits, as AMD has
- * it. */
 static inline uint64_t
-trunc_ip(const struct insn *i, uint64_t ip)
+trunc_ip(const struct cpu *c, const struct insn *i, uint64_t ip)
 {
 	return zero_extend(ip, i->opsize);
 }
@@ -53,7 +51,7 @@ jump_if(struct cpu *c, const struct insn *i, bool yes)
 
 	c->insns += i->imm2;
 	if (yes) {
-		ip = trunc_ip(i, c->rip + i->imm);
+		ip = trunc_ip(c, i, c->rip + i->imm);
 		check_ip(c, i, ip);
 	} else {
 		ip = insn_next_ip(c, i);
@@ -104,7 +102,7 @@ jump_to(struct cpu *c, const struct insn *i, uint64_t ip)
 
 OP(op_jmp_rm)
 {
-	jump_to(c, i, trunc_ip(i, rm_load(c, i, i->opsize)));
+	jump_to(c, i, trunc_ip(c, i, rm_load(c, i, i->opsize)));
 }
 
 OP(op_jmp_rm64)
@@ -133,7 +131,7 @@ OP(op_jmp_rm64)
 
 OP(op_call)
 {
-	uint64_t ip = trunc_ip(i, c->rip + i->imm);
+	uint64_t ip = trunc_ip(c, i, c->rip + i->imm);
 
 	mem_probe_write(c, i,
 	    stack_lin(c, i, c->reg[RSP] - i->opsize, i->opsize, true),
@@ -161,7 +159,7 @@ OP(op_call64)
 
 OP(op_call_rm)
 {
-	uint64_t ip = trunc_ip(i, rm_load(c, i, i->opsize));
+	uint64_t ip = trunc_ip(c, i, rm_load(c, i, i->opsize));
 
 	mem_probe_write(c, i,
 	    stack_lin(c, i, c->reg[RSP] - i->opsize, i->opsize, true),
@@ -201,7 +199,7 @@ OP(op_call_rm64)
 
 OP(op_ret)
 {
-	uint64_t ip = trunc_ip(i, int_top(c, i, i->opsize));
+	uint64_t ip = trunc_ip(c, i, int_top(c, i, i->opsize));
 
 	check_ip(c, i, ip);
 	stack_set(c, c->reg[RSP] + i->opsize + (uint16_t)i->imm);
@@ -241,7 +239,7 @@ OP(op_loop)
 		yes = yes && lazy_zf(c) == zf;
 	ip = insn_next_ip(c, i);
 	if (yes) {
-		ip = trunc_ip(i, c->rip + i->imm);
+		ip = trunc_ip(c, i, c->rip + i->imm);
 		check_ip(c, i, ip);
 	}
 	reg_set(c, RCX, 0, i->addrsize, rcx);

@@ -538,10 +538,10 @@ mem_probe_write(
 	uint32_t access = cpu_access(c) | ERR_WRITE;
 	uint8_t *host;
 
-	/* The wider operands have alignments of their own. */
-	if (size <= 8 && (size & (size - 1)) == 0)
-		check_alignment(c, i, lin, size);
 	c->fault_insn = i;
+	/* The wider operands have alignments of their own. */
+	if (size <= 8)
+		check_alignment(c, i, lin, size);
 	translate(c, lin, access, &host);
 	if ((lin & PAGE_OFFSET) + size > PAGE_SIZE)
 		translate(
