@@ -12,7 +12,9 @@
 static inline uint64_t
 trunc_ip(const struct cpu *c, const struct insn *i, uint64_t ip)
 {
-	return zero_extend(ip, i->opsize);
+	if (i->opsize == 2)
+		return (uint16_t)ip;
+	return c->mode == 8 ? ip : (uint32_t)ip;
 }
 
 /* A far-off target faults at the jump. */
