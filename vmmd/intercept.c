@@ -115,10 +115,15 @@ wait_answer(struct port *p, unsigned vcpu, uint64_t pos, uint64_t *answer)
 		} else {
 			ring_wait(r, pos, SLICE_NS);
 		}
-		/* The head is ours to say, whatever the device wrote there. */
+		/*
+		 * The head is ours to say, whatever the device wrote there;
+		 * one that went to sleep on the wrong one must look again.
+		 */
 		atomic_store_explicit(&r->head,
 		    atomic_load_explicit(&lane->pos, memory_order_relaxed),
 		    memory_order_release);
+		if (ring_kick_needed(p->set))
+			kick(p->kick_fd);
 	}
 	atomic_store_explicit(&lane->waiting_since_ns, 0, memory_order_relaxed);
 	return done == 1;
@@ -153,6 +158,8 @@ ring_access(struct port *p, unsigned vcpu, const struct ring_request *request)
 			nanosleep(&ms, NULL);
 		}
 	}
+	lane->sent[(pos - 1) % RING_SLOTS] = *request;
+	/* Pairs with the acquire in port_recover(), which reads `sent`. */
 	atomic_store_explicit(&lane->pos, pos, memory_order_release);
 	if (ring_kick_needed(p->set))
 		kick(p->kick_fd);
@@ -178,15 +185,21 @@ port_recover(struct port *p, const struct store *store)
 	    store_committed_positions(store);
 
 	for (unsigned v = 0; v < p->vcpus; v++) {
+		struct port_lane *lane = &p->lane[v];
+		struct ring *r = &p->set->ring[v];
 		/* Read once: the memory is the dead device's, not ours. */
 		uint64_t next = *(const volatile uint64_t *)&committed[v].next;
 		uint64_t pos =
-		    atomic_load_explicit(&p->lane[v].pos, memory_order_acquire);
+		    atomic_load_explicit(&lane->pos, memory_order_acquire);
 
 		/* The vCPU may be between putting a request and counting it. */
 		if (next > pos + 1 || pos + 1 - next > RING_SLOTS + 1)
 			return -EPROTO;
-		ring_answer(&p->set->ring[v], next, committed[v].answer);
+		for (uint64_t i = next; i < pos; i++)
+			r->req[i % RING_SLOTS] = lane->sent[i % RING_SLOTS];
+		/* A vCPU that puts one just now says its head again. */
+		atomic_store_explicit(&r->head, pos, memory_order_release);
+		ring_answer(r, next, committed[v].answer);
 	}
 	atomic_fetch_add(&p->generation, 1);
 	return 0;

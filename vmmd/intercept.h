@@ -34,6 +34,8 @@ struct port_lane {
 	uint64_t spin_ns; /* how long to spin now */
 	uint64_t sleeps; /* since it last answered in time */
 	_Atomic uint64_t waiting_since_ns; /* 0: it does not sleep there */
+	/* The last requests, as made: the ring's may have been scribbled on. */
+	struct ring_request sent[RING_SLOTS];
 };
 
 struct port {
