@@ -215,8 +215,10 @@ take_config(struct vm *vm)
 }
 
 /*
- * How long to spin, on both sides.  It covers a handler, not a wake-up; where
- * there is one processor, the other side cannot run while we spin.
+ * How long to spin, on both sides.  A vCPU's covers a handler, not a wake-up; a
+ * device's covers the way to the next access of a burst, which takes up to 25
+ * us where exits are slow.  Where there is one processor, the other side cannot
+ * run while we spin.
  */
 static void
 take_wait_policy(struct vm *vm)
@@ -226,10 +228,10 @@ take_wait_policy(struct vm *vm)
 	    CPU_COUNT(&cpus) < 2;
 
 	vm->spin_ns = 50000;
-	vm->device_spin_us = 10;
+	vm->device_spin_us = 30;
 	if (strcmp(vm->config->wait_policy, "latency") == 0) {
 		vm->spin_ns = 200000;
-		vm->device_spin_us = 50;
+		vm->device_spin_us = 100;
 	}
 	if (alone || strcmp(vm->config->wait_policy, "density") == 0) {
 		vm->spin_ns = 0;
