@@ -58,12 +58,6 @@ commit(struct device *dev)
 
 /* ---- steps ---- */
 
-static uint64_t
-size_mask(unsigned size)
-{
-	return size >= 8 ? UINT64_MAX : (1ull << (8 * size)) - 1;
-}
-
 /* The access itself, on the working copy. */
 static int
 access_step(
@@ -82,9 +76,9 @@ access_step(
 	if (a.region >= dev->placement.nregions ||
 	    a.addr >= dev->placement.regions[a.region].size)
 		return -EPROTO;
-	a.data &= size_mask(a.size);
+	a.data &= ring_size_mask(a.size);
 	dev->type->ops->access(dev, &a);
-	*answer = a.write ? 0 : a.data & size_mask(a.size);
+	*answer = a.write ? 0 : a.data & ring_size_mask(a.size);
 	store_count(a.write ? &dev->store.counters->writes
 			    : &dev->store.counters->reads,
 	    1);

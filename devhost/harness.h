@@ -195,21 +195,4 @@ harness_output(struct harness *h, uint64_t from)
 	return text;
 }
 
-/* main() of a test program: 0 passed, 1 failed. */
-#define HARNESS_MAIN(title, table)                                   \
-	int main(void)                                               \
-	{                                                            \
-		CU_pSuite suite;                                     \
-                                                                     \
-		BUG_ON(CU_initialize_registry() != CUE_SUCCESS);     \
-		suite = CU_add_suite(title, NULL, NULL);             \
-		BUG_ON(!suite);                                      \
-		for (unsigned i = 0; i < ARRAY_LEN(table); i++)      \
-			BUG_ON(!CU_add_test(                         \
-			    suite, (table)[i].name, (table)[i].fn)); \
-		CU_basic_set_mode(CU_BRM_NORMAL);                    \
-		CU_basic_run_tests();                                \
-		return CU_get_number_of_failures() > 0 ? 1 : 0;      \
-	}
-
 #endif

@@ -15,6 +15,7 @@
 #include "devhost/host.h"
 #include "proto/channel.h"
 #include "sandbox/sandbox.h"
+#include "tests/named_tests.h"
 
 #define BODY(name)	  BULKHEAD__ENVELOPE__BODY_##name
 #define PATIENCE_MS	  20000
@@ -504,22 +505,19 @@ no_byte_is_lost_or_doubled_in_the_sandbox(void)
 	bytes_survive(SANDBOXED, SANDBOXED_KILLS);
 }
 
-#define ENTRY(name)         \
-	{                   \
-#name, name \
-	}
-static const struct {
-	const char *name;
-	void (*fn)(void);
-} tests[] = {
-	ENTRY(answers_ping_and_finishes),
-	ENTRY(ends_when_the_broker_is_gone),
-	ENTRY(refuses_memory_that_can_shrink),
-	ENTRY(dies_of_an_impossible_ring),
-	ENTRY(inline_access_needs_no_ring),
-	ENTRY(platform_event_reaches_the_broker),
-	ENTRY(no_byte_is_lost_or_doubled_by_a_kill),
-	ENTRY(no_byte_is_lost_or_doubled_in_the_sandbox),
+static const struct named_test tests[] = {
+	NAMED_TEST(answers_ping_and_finishes),
+	NAMED_TEST(ends_when_the_broker_is_gone),
+	NAMED_TEST(refuses_memory_that_can_shrink),
+	NAMED_TEST(dies_of_an_impossible_ring),
+	NAMED_TEST(inline_access_needs_no_ring),
+	NAMED_TEST(platform_event_reaches_the_broker),
+	NAMED_TEST(no_byte_is_lost_or_doubled_by_a_kill),
+	NAMED_TEST(no_byte_is_lost_or_doubled_in_the_sandbox),
 };
 
-HARNESS_MAIN("host", tests)
+int
+main(void)
+{
+	return named_tests_run("host", tests, ARRAY_LEN(tests));
+}

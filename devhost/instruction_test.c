@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 
 #include "devhost/harness.h"
+#include "tests/named_tests.h"
 
 #define STREAM_SEEN 1024u /* of a stream: its indices and first bytes */
 
@@ -268,16 +269,13 @@ published_answers_stand_in_a_changed_world(void)
 		printf("skipped: ptrace is not allowed here: ");
 }
 
-#define ENTRY(name)         \
-	{                   \
-#name, name \
-	}
-static const struct {
-	const char *name;
-	void (*fn)(void);
-} tests[] = {
-	ENTRY(any_instruction_may_be_the_last),
-	ENTRY(published_answers_stand_in_a_changed_world),
+static const struct named_test tests[] = {
+	NAMED_TEST(any_instruction_may_be_the_last),
+	NAMED_TEST(published_answers_stand_in_a_changed_world),
 };
 
-HARNESS_MAIN("instruction", tests)
+int
+main(void)
+{
+	return named_tests_run("instruction", tests, ARRAY_LEN(tests));
+}

@@ -3,6 +3,7 @@
 
 #include "devhost/harness.h"
 #include "devhost/manifest.h"
+#include "tests/named_tests.h"
 
 #define SYSCALLS_LIMIT 20u
 
@@ -98,18 +99,15 @@ every_type_survives_any_access(void)
 	}
 }
 
-#define ENTRY(name)         \
-	{                   \
-#name, name \
-	}
-static const struct {
-	const char *name;
-	void (*fn)(void);
-} tests[] = {
-	ENTRY(every_type_is_enrolled_once),
-	ENTRY(no_type_needs_many_system_calls),
-	ENTRY(manifests_are_consistent),
-	ENTRY(every_type_survives_any_access),
+static const struct named_test tests[] = {
+	NAMED_TEST(every_type_is_enrolled_once),
+	NAMED_TEST(no_type_needs_many_system_calls),
+	NAMED_TEST(manifests_are_consistent),
+	NAMED_TEST(every_type_survives_any_access),
 };
 
-HARNESS_MAIN("registry", tests)
+int
+main(void)
+{
+	return named_tests_run("registry", tests, ARRAY_LEN(tests));
+}

@@ -2,6 +2,7 @@
 #include <CUnit/Basic.h>
 
 #include "devhost/harness.h"
+#include "tests/named_tests.h"
 
 static unsigned
 get(struct harness *h, uint64_t addr, unsigned size)
@@ -124,18 +125,15 @@ asks_for_the_end_once(void)
 	}
 }
 
-#define ENTRY(name)         \
-	{                   \
-#name, name \
-	}
-static const struct {
-	const char *name;
-	void (*fn)(void);
-} tests[] = {
-	ENTRY(timer_counts_at_its_frequency),
-	ENTRY(power_button_interrupts_until_cleared),
-	ENTRY(carry_of_the_timer_interrupts),
-	ENTRY(asks_for_the_end_once),
+static const struct named_test tests[] = {
+	NAMED_TEST(timer_counts_at_its_frequency),
+	NAMED_TEST(power_button_interrupts_until_cleared),
+	NAMED_TEST(carry_of_the_timer_interrupts),
+	NAMED_TEST(asks_for_the_end_once),
 };
 
-HARNESS_MAIN("acpi-pm", tests)
+int
+main(void)
+{
+	return named_tests_run("acpi-pm", tests, ARRAY_LEN(tests));
+}

@@ -2,6 +2,7 @@
 #include <CUnit/Basic.h>
 
 #include "devhost/harness.h"
+#include "tests/named_tests.h"
 
 static void
 writes_are_logged_in_order(void)
@@ -37,16 +38,13 @@ waits_for_a_slow_reader_and_drops_beyond_its_buffer(void)
 	harness_close(&h);
 }
 
-#define ENTRY(name)         \
-	{                   \
-#name, name \
-	}
-static const struct {
-	const char *name;
-	void (*fn)(void);
-} tests[] = {
-	ENTRY(writes_are_logged_in_order),
-	ENTRY(waits_for_a_slow_reader_and_drops_beyond_its_buffer),
+static const struct named_test tests[] = {
+	NAMED_TEST(writes_are_logged_in_order),
+	NAMED_TEST(waits_for_a_slow_reader_and_drops_beyond_its_buffer),
 };
 
-HARNESS_MAIN("debugport", tests)
+int
+main(void)
+{
+	return named_tests_run("debugport", tests, ARRAY_LEN(tests));
+}

@@ -2,6 +2,7 @@
 #include <CUnit/Basic.h>
 
 #include "devhost/harness.h"
+#include "tests/named_tests.h"
 
 enum port { DATA, COMMAND };
 
@@ -71,11 +72,12 @@ answers_as_the_chip(void)
 	}
 }
 
-static const struct {
-	const char *name;
-	void (*fn)(void);
-} tests[] = {
+static const struct named_test tests[] = {
 	{ "answers_as_the_chip", answers_as_the_chip },
 };
 
-HARNESS_MAIN("i8042", tests)
+int
+main(void)
+{
+	return named_tests_run("i8042", tests, ARRAY_LEN(tests));
+}

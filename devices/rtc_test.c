@@ -2,6 +2,7 @@
 #include <CUnit/Basic.h>
 
 #include "devhost/harness.h"
+#include "tests/named_tests.h"
 
 #define S  1000000000ull
 #define T0 (1000000 * S) /* guest time at which the tests begin */
@@ -206,21 +207,18 @@ takes_any_value_in_any_register(void)
 	harness_close(&h);
 }
 
-#define ENTRY(name)         \
-	{                   \
-#name, name \
-	}
-static const struct {
-	const char *name;
-	void (*fn)(void);
-} tests[] = {
-	ENTRY(keeps_the_time_it_is_set_to),
-	ENTRY(starts_at_the_host_time),
-	ENTRY(does_not_run_while_it_is_set),
-	ENTRY(tells_when_an_update_is_near),
-	ENTRY(interrupts_once_until_it_is_read),
-	ENTRY(impossible_alarm_never_comes),
-	ENTRY(takes_any_value_in_any_register),
+static const struct named_test tests[] = {
+	NAMED_TEST(keeps_the_time_it_is_set_to),
+	NAMED_TEST(starts_at_the_host_time),
+	NAMED_TEST(does_not_run_while_it_is_set),
+	NAMED_TEST(tells_when_an_update_is_near),
+	NAMED_TEST(interrupts_once_until_it_is_read),
+	NAMED_TEST(impossible_alarm_never_comes),
+	NAMED_TEST(takes_any_value_in_any_register),
 };
 
-HARNESS_MAIN("rtc", tests)
+int
+main(void)
+{
+	return named_tests_run("rtc", tests, ARRAY_LEN(tests));
+}

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "devhost/harness.h"
+#include "tests/named_tests.h"
 
 #define LSR_READY 0x01u
 #define LSR_EMPTY 0x60u
@@ -284,13 +285,14 @@ refuses_a_state_that_overflows(void)
 SCRIPTS(SCRIPT)
 
 #define ENTRY(name) { #name, run_##name },
-static const struct {
-	const char *name;
-	void (*fn)(void);
-} tests[] = {
+static const struct named_test tests[] = {
 	SCRIPTS(ENTRY){
 	    "wide_access_is_bytes_and_ones", wide_access_is_bytes_and_ones },
 	{ "refuses_a_state_that_overflows", refuses_a_state_that_overflows },
 };
 
-HARNESS_MAIN("serial", tests)
+int
+main(void)
+{
+	return named_tests_run("serial", tests, ARRAY_LEN(tests));
+}

@@ -56,6 +56,13 @@ struct ring_set {
 	_Alignas(64) struct ring ring[];
 };
 
+/* The bits that an access of size bytes (1 to 8) carries. */
+static inline uint64_t
+ring_size_mask(unsigned size)
+{
+	return size >= 8 ? UINT64_MAX : (1ull << (size * 8)) - 1;
+}
+
 /* Bytes of a ring set for `vcpus` (1 to RING_MAX_VCPUS). */
 static inline size_t
 ring_set_size(unsigned vcpus)

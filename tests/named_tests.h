@@ -23,8 +23,11 @@ named_tests_run(const char *suite_name, const struct named_test *t, size_t n)
 	if (CU_initialize_registry() != CUE_SUCCESS)
 		return 1;
 	suite = CU_add_suite(suite_name, NULL, NULL);
+	if (suite == NULL)
+		return 1;
 	for (size_t i = 0; i < n; i++)
-		CU_add_test(suite, t[i].name, t[i].run);
+		if (CU_add_test(suite, t[i].name, t[i].run) == NULL)
+			return 1;
 	CU_basic_set_mode(CU_BRM_VERBOSE);
 	CU_basic_run_tests();
 	bad = CU_get_number_of_failures() != 0;

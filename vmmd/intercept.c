@@ -317,18 +317,12 @@ inside(const struct route *r, const struct hv_access *a)
 	    a->addr <= r->last;
 }
 
-static uint64_t
-size_mask(unsigned size)
-{
-	return size >= 8 ? UINT64_MAX : (1ull << (size * 8)) - 1;
-}
-
 static void
 route_access(const struct route *r, unsigned vcpu, struct hv_access *a)
 {
 	struct ring_request request = {
 		.addr = a->addr - r->base,
-		.data = a->write ? a->data & size_mask(a->size) : 0,
+		.data = a->write ? a->data & ring_size_mask(a->size) : 0,
 		.region = r->region,
 		.op = (uint8_t)(!a->write ? RING_READ
 			: r->posted	  ? RING_WRITE_POSTED
@@ -341,7 +335,7 @@ route_access(const struct route *r, unsigned vcpu, struct hv_access *a)
 	request.time_ns = time_now_ns() + (uint64_t)r->port->clock_offset_ns;
 	answer = port_access(r->port, vcpu, &request);
 	if (!a->write)
-		a->data = answer & size_mask(a->size);
+		a->data = answer & ring_size_mask(a->size);
 }
 
 /* It reaches over the end of a range: byte by byte, as on a narrow bus. */
@@ -389,5 +383,5 @@ intercept_access(void *ctx, struct hv_access *a)
 		return;
 	}
 	if (!a->write)
-		a->data = size_mask(a->size);
+		a->data = ring_size_mask(a->size);
 }
