@@ -57,7 +57,9 @@ $(O)/hypervisor/soft/%.o: HARDEN := -fno-stack-protector -fcf-protection=none \
 LIBS_proto := -lprotobuf-c
 LIBS_event := -levent_core -levent_pthreads
 LIBS_sandbox := -lseccomp -lcap
-LIBS := $(LIBS_proto) $(LIBS_event) $(LIBS_sandbox) -lpthread -lm
+# What only devhost-ext and vmmctl link.
+LIBS_ext := -lslirp -lglib-2.0 -lnbd
+LIBS := -luring -ljansson $(LIBS_proto) $(LIBS_event) $(LIBS_sandbox) -lpthread -lm
 
 # Sources by folder.  x_test.c and x_fuzz.c stand beside x.c; a *_main.c holds
 # main() of a program.
@@ -68,7 +70,10 @@ PROTO_GEN := $(patsubst %.proto,$(O)/gen/%.pb-c.c,$(wildcard proto/*.proto))
 PROTO_OBJ := $(call obj,proto) $(PROTO_GEN:.c=.o)
 SANDBOX_OBJ := $(call obj,sandbox)
 HV_OBJ := $(call obj,hypervisor hypervisor/kvm hypervisor/soft)
-DEVICE_DIRS := devices $(patsubst %/,%,$(wildcard devices/*/))
+# devices/ext/ holds the devices that link parsers of others: they are in a
+# program of their own, dynamic, so that no other device process has them.
+DEVICE_DIRS := devices $(filter-out devices/ext,$(patsubst %/,%,$(wildcard devices/*/)))
+EXT_OBJ := $(call obj,devices/ext)
 DEVICES_OBJ := $(call obj,$(DEVICE_DIRS))
 DEVHOST_OBJ := $(call obj,devhost)
 VMMD_OBJ := $(filter-out $(O)/vmmd/inline.o,$(call obj,vmmd))
@@ -77,6 +82,7 @@ VMMCTL_OBJ := $(call obj,vmmctl)
 
 PROGRAMS := $(foreach p,vmmd devhost vmmctl,$(if $(wildcard $(p)/$(p)_main.c),$(O)/$(p)/$(p))) \
 	$(if $(wildcard vmmd/inline.c),$(O)/vmmd/vmmd-inline)
+EXT_PROGRAMS := $(if $(wildcard devices/ext/*.c),$(O)/devhost/devhost-ext)
 
 TEST_SRC := $(wildcard */*_test.c */*/*_test.c)
 TESTS := $(patsubst %.c,$(O)/%,$(TEST_SRC))
@@ -90,7 +96,7 @@ REPLAYS := $(FUZZERS:%=%_replay)
 	tests programs guests fuzzers
 all: programs guests ## build the programs and the guest programs of the tests
 
-programs: $(PROGRAMS)
+programs: $(PROGRAMS) $(EXT_PROGRAMS)
 tests: $(TESTS) $(TEST_PROGRAMS) $(REPLAYS)
 fuzzers: $(FUZZERS)
 
@@ -98,6 +104,11 @@ $(O)/vmmd/vmmd: $(O)/vmmd/vmmd_main.o $(VMMD_OBJ) $(HV_OBJ) $(SANDBOX_OBJ) $(PRO
 $(O)/vmmd/vmmd-inline: $(O)/vmmd/vmmd_main.o $(INLINE_OBJ) $(DEVHOST_OBJ) $(DEVICES_OBJ) $(HV_OBJ) $(SANDBOX_OBJ) $(PROTO_OBJ)
 $(O)/devhost/devhost: $(O)/devhost/devhost_main.o $(DEVHOST_OBJ) $(DEVICES_OBJ) $(SANDBOX_OBJ) $(PROTO_OBJ)
 $(O)/vmmctl/vmmctl: $(O)/vmmctl/vmmctl_main.o $(VMMCTL_OBJ) $(PROTO_OBJ)
+
+$(O)/devhost/devhost-ext: $(O)/devhost/devhost_main.o $(DEVHOST_OBJ) $(EXT_OBJ) $(call obj,devices/block devices/virtio devices/pci devices/acpi) $(SANDBOX_OBJ) $(PROTO_OBJ)
+	@mkdir -p $(@D)
+	@echo "  LD    $@"
+	@$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ $(LIBS) $(LIBS_ext)
 
 $(PROGRAMS):
 	@mkdir -p $(@D)
@@ -110,6 +121,9 @@ $(PROGRAMS):
 TEST_LIB := $(O)/libtest.a
 $(TEST_LIB): $(PROTO_OBJ) $(SANDBOX_OBJ) $(HV_OBJ) $(DEVHOST_OBJ) $(VMMD_OBJ) $(VMMCTL_OBJ)
 	@rm -f $@ && ar rcs $@ $^
+$(O)/devices/ext/%_test: $(O)/devices/ext/%_test.o $(EXT_OBJ) $(DEVICES_OBJ) $(TEST_LIB)
+	@echo "  LD    $@"
+	@$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $(filter %.o,$^) $(TEST_LIB) -lcunit $(LIBS) $(LIBS_ext)
 $(O)/%_test: $(O)/%_test.o $(DEVICES_OBJ) $(TEST_LIB)
 	@echo "  LD    $@"
 	@$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $(filter %.o,$^) $(TEST_LIB) -lcunit $(LIBS)

@@ -15,6 +15,13 @@
  *  - settle() makes the world agree with the committed state, changes no
  *    state, and does the same when it is called again.
  *
+ * A device that has queues in guest RAM also works outside of steps: in
+ * start(), doorbell(), ready() and link(), the work calls.  There it may touch
+ * guest RAM, its files, its links and its log as well as the state; the host
+ * commits and settles after each.  What makes such work safe against death is
+ * the device's own protocol on the log (devices/virtio/virtqueue.h has one),
+ * and that start() after a restart takes up what the log says is unfinished.
+ *
  * All calls into one device are serialized.  The state is plain memory without
  * pointers; after a restart it is checked by valid() before it is used.
  */
@@ -28,11 +35,22 @@
 
 struct aml;
 struct device;
+struct packet_ring;
 struct sandbox_syscall;
 
-#define DEVICE_REGIONS_MAX 8u
-#define DEVICE_IRQS_MAX	   4u
-#define DEVICE_STREAMS_MAX 2u
+#define DEVICE_REGIONS_MAX   8u
+#define DEVICE_IRQS_MAX	     4u
+#define DEVICE_STREAMS_MAX   4u
+#define DEVICE_VECTORS_MAX   33u
+#define DEVICE_DOORBELLS_MAX 33u
+#define DEVICE_LINKS_MAX     1u
+#define DEVICE_FILES_MAX     4u
+#define DEVICE_COUNTERS_MAX  16u
+
+/* Base of a PCI function's configuration region: whatever slot is free. */
+#define DEVICE_PCI_ANY UINT64_MAX
+/* Where a BAR is that decodes nothing. */
+#define DEVICE_BAR_UNMAPPED UINT64_MAX
 
 /* The least grade of access to guest RAM that the device can work with. */
 enum device_dma {
@@ -44,6 +62,7 @@ enum device_dma {
 enum device_space {
 	DEVICE_PIO,
 	DEVICE_MMIO,
+	DEVICE_PCI_CONFIG, /* base: bus << 20 | device << 15 | function << 12 */
 };
 
 /* A range of registers. */
@@ -51,6 +70,14 @@ struct device_region {
 	const char *name;
 	enum device_space space;
 	bool posted; /* the vCPU does not wait for its writes */
+	/*
+	 * Memory of a PCI function: it lies where device_wire_bar() has said,
+	 * in the 32-bit or the 64-bit window; size is a power of two and base
+	 * is not used.
+	 */
+	bool bar;
+	/* A write here may change the wiring: the broker looks after it. */
+	bool wiring;
 	uint64_t base;
 	uint64_t size; /* bytes */
 };
@@ -58,6 +85,26 @@ struct device_region {
 struct device_irq {
 	uint32_t gsi;
 	bool level; /* else edge */
+	/* INTA# of the PCI function in regions[0]: the gsi follows from its
+	 * slot, may be shared with other functions, and is level. */
+	bool pci;
+};
+
+/*
+ * Registers that are doorbells: a guest's write of any size to region +
+ * offset + i * stride only wakes the device, which hears doorbell(i).
+ */
+struct device_doorbells {
+	uint16_t region;
+	uint32_t offset; /* bytes */
+	uint32_t stride; /* bytes */
+	uint16_t count; /* 0 to DEVICE_DOORBELLS_MAX */
+};
+
+/* The machine, for the ACPI nodes that a device writes. */
+struct device_machine {
+	uint64_t ram_low, ram_high; /* bytes from 0, and from 4 GiB */
+	unsigned vcpus;
 };
 
 /* One possible set of resources; the first that is free is taken. */
@@ -121,10 +168,47 @@ struct device_ops {
 	void (*stream)(struct device *dev, unsigned stream, uint64_t now_ns);
 	/* Step: the user pressed the power button. */
 	void (*power_button)(struct device *dev);
+	/* Step: the terminal at the end of a stream has this size now. */
+	void (*resize)(struct device *dev, unsigned stream, uint16_t columns,
+	    uint16_t rows);
+	/*
+	 * Step: the user changes a parameter of the running device.  0;
+	 * -ENOENT: no such key, or not one that can change; -EINVAL.
+	 */
+	int (*reconfigure)(
+	    struct device *dev, const char *key, const char *val);
+	/*
+	 * Before the sandbox is entered, once per process, without a device:
+	 * make in context what needs system calls that are not to be allowed
+	 * later.  0 or -errno.
+	 */
+	int (*prepare)(void *context);
+	/*
+	 * Work: the process is about to go on from the committed state, which
+	 * is valid and settled; fresh: it has just been reset.  Take up what
+	 * the log says is unfinished.  0; -errno ends the process.
+	 */
+	int (*start)(struct device *dev, bool fresh);
+	/* Work: a doorbell was rung.  After a restart all of them are. */
+	void (*doorbell)(struct device *dev, unsigned doorbell);
+	/* Work: a watched fd is ready; events: EPOLLIN, ... */
+	void (*ready)(struct device *dev, int fd, uint32_t events);
+	/* Work: packets came over a link, or space for packets. */
+	void (*link)(struct device *dev, unsigned link);
+	/*
+	 * Is there anything to do without a system call (a completion ring, a
+	 * virtqueue with buffers)?  Asked while the host spins.  The answer
+	 * true makes it call poll(), a work call.
+	 */
+	bool (*pending)(struct device *dev);
+	void (*poll)(struct device *dev);
+	/* May the process finish now?  Else it is asked again after work. */
+	bool (*idle)(struct device *dev);
 	/* Make the world agree with the committed state. */
 	void (*settle)(struct device *dev);
 	/* In the loader: write the device's nodes into the DSDT's \_SB. */
-	void (*acpi)(struct aml *aml, const struct device_placement *placed);
+	void (*acpi)(struct aml *aml, const struct device_placement *placed,
+	    const struct device_machine *machine);
 };
 
 struct device_type {
@@ -135,18 +219,29 @@ struct device_type {
 	uint32_t state_version;
 	uint32_t state_size; /* bytes, 0 to STORE_STATE_MAX */
 	uint32_t log_size; /* bytes, 0 to STORE_LOG_MAX */
+	uint32_t context_size; /* bytes of the process's own memory */
 	const struct device_placement *placements;
 	unsigned nplacements;
 	const struct device_register *registers;
 	unsigned nregisters;
 	const char *const *streams; /* names of its byte-stream pairs */
 	unsigned nstreams;
+	struct device_doorbells doorbells;
+	unsigned nvectors; /* of MSI-X, 0 to DEVICE_VECTORS_MAX */
+	const char *const *links; /* names of its packet links */
+	unsigned nlinks;
+	/* Names of files that the user must hand in, "?" in front: may. */
+	const char *const *files;
+	unsigned nfiles;
+	const char *const *counters; /* names of its own counters */
+	unsigned ncounters;
 	const struct device_option *options;
 	unsigned noptions;
 	/* System calls that it needs beyond those of every device. */
 	const struct sandbox_syscall *syscalls;
 	unsigned nsyscalls;
 	const struct device_ops *ops;
+	const void *family; /* what the shared code of its kind wants to know */
 };
 
 /*
@@ -176,6 +271,11 @@ void *device_state(struct device *dev);
 /* The in-flight log, log_size bytes; its rules are the device's own. */
 void *device_log(struct device *dev);
 
+/* The process's own memory, context_size bytes, zeroed at its start. */
+void *device_context(struct device *dev);
+
+const struct device_type *device_type(const struct device *dev);
+
 /* The resources that it was given. */
 const struct device_placement *device_placement(const struct device *dev);
 
@@ -191,6 +291,57 @@ uint64_t device_wall_clock(const struct device *dev);
  * that is high when the process starts is raised again.
  */
 void device_irq(struct device *dev, unsigned irq, uint64_t level);
+
+/*
+ * settle(): the count of messages that vector has sent.  Another one than
+ * before sends the message that device_wire_vector() described; in a new
+ * process any but 0 does.
+ */
+void device_msi(struct device *dev, unsigned vector, uint64_t count);
+
+/*
+ * Step: how the device is wired into the machine.  Part of the state; the
+ * broker looks at what was committed before the guest sees the answer to a
+ * write in a region marked `wiring`, and checks it: a BAR that lies outside the
+ * windows or on another's is not decoded.
+ */
+void device_wire_bar(struct device *dev, unsigned region, uint64_t address);
+void device_wire_vector(
+    struct device *dev, unsigned vector, uint64_t address, uint32_t data);
+
+/*
+ * Guest RAM: the only way to it, for types whose grade is not none.  False or
+ * NULL: not all of [gpa, gpa + n) is RAM, and nothing was done.  The memory
+ * changes under our hands: read what matters once, into a copy.
+ */
+bool device_dma_read(struct device *dev, uint64_t gpa, void *to, size_t n);
+bool
+device_dma_write(struct device *dev, uint64_t gpa, const void *from, size_t n);
+/* Contiguous RAM at a host address; valid for the life of the process. */
+void *device_dma_map(struct device *dev, uint64_t gpa, size_t n);
+/* Give pages back to the host; they read as zeroes.  gpa and n: of 4096. */
+bool device_dma_discard(struct device *dev, uint64_t gpa, size_t n);
+
+/* File i of the type's list; -1: not handed in.  Stays the host's. */
+int device_file(struct device *dev, unsigned i);
+/* Have ready() called for an fd, level-triggered; 0 events: no more. */
+int device_watch(struct device *dev, int fd, uint32_t events);
+
+/*
+ * The rings of a link (proto/packet.h).  NULL: nothing is at its end.  Kick
+ * after putting (tx) or taking (rx); arming is done by the host.
+ */
+struct packet_ring *device_link_tx(struct device *dev, unsigned link);
+struct packet_ring *device_link_rx(struct device *dev, unsigned link);
+void device_link_kick(struct device *dev, unsigned link);
+
+/* Add to a counter of the type's own list. */
+void device_count(struct device *dev, unsigned counter, uint64_t n);
+/* Set one that is a level, not a count. */
+void device_gauge(struct device *dev, unsigned counter, uint64_t value);
+/* A request of the guest was done: for the counters that all devices have. */
+void device_count_request(struct device *dev, uint64_t bytes_in,
+    uint64_t bytes_out, uint64_t latency_ns);
 
 /* Bytes that the output stream has accepted, ever: what is below is done. */
 uint64_t device_output_head(struct device *dev, unsigned stream);

@@ -79,8 +79,8 @@ access_step(
 	a.data &= ring_size_mask(a.size);
 	dev->type->ops->access(dev, &a);
 	*answer = a.write ? 0 : a.data & ring_size_mask(a.size);
-	store_count(a.write ? &dev->store.counters->writes
-			    : &dev->store.counters->reads,
+	stats_add(a.write ? &dev->store.stats->writes
+			    : &dev->store.stats->reads,
 	    1);
 	return 0;
 }
@@ -131,7 +131,7 @@ engine_send_irqs(struct device *dev)
 		/* The guest may have seen to it meanwhile. */
 		if ((dev->late_irqs & bit) && dev->irq[i].level) {
 			signal_fd(dev, dev->irq[i].trigger);
-			store_count(&dev->store.counters->interrupts, 1);
+			stats_add(&dev->store.stats->interrupts, 1);
 		}
 		dev->late_irqs &= ~bit;
 	}
@@ -225,7 +225,7 @@ engine_start(struct device *dev,
 	} else {
 		if (ops->valid && !ops->valid(store_state(&dev->store)))
 			return -EBADMSG;
-		store_count(&dev->store.counters->recoveries, 1);
+		stats_add(&dev->store.stats->recoveries, 1);
 	}
 	settle(dev);
 	p = store_positions(&dev->store);
@@ -246,6 +246,12 @@ void *
 device_state(struct device *dev)
 {
 	return store_state(&dev->store);
+}
+
+const struct device_type *
+device_type(const struct device *dev)
+{
+	return dev->type;
 }
 
 void *
@@ -287,7 +293,7 @@ device_irq(struct device *dev, unsigned irq, uint64_t level)
 		dev->late_irqs |= 1u << irq;
 	} else if (level) {
 		signal_fd(dev, q->trigger);
-		store_count(&dev->store.counters->interrupts, 1);
+		stats_add(&dev->store.stats->interrupts, 1);
 	}
 	q->level = level;
 }
@@ -340,7 +346,7 @@ device_output(struct device *dev, unsigned stream, uint64_t pos,
 	}
 	if (head == before)
 		return;
-	store_count(&dev->store.counters->bytes_out, head - before);
+	stats_add(&dev->store.stats->bytes_out, head - before);
 	dev->late_outputs |= 1u << stream;
 	if (!dev->putting_off)
 		engine_send_outputs(dev);
@@ -382,7 +388,7 @@ device_input_consume(struct device *dev, unsigned stream, uint64_t pos)
 	BUG_ON(!dev->in_settle || stream >= dev->type->nstreams);
 	if (pos == s->in_pos)
 		return;
-	store_count(&dev->store.counters->bytes_in, pos - s->in_pos);
+	stats_add(&dev->store.stats->bytes_in, pos - s->in_pos);
 	s->in_pos = pos;
 	stream_release(s->in, pos);
 	if (stream_kick_producer(s->in))

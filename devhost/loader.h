@@ -42,7 +42,8 @@ struct loader_device {
 	const char *type;
 	struct device_placement placed;
 	/* struct device_ops.acpi of the type; may be NULL. */
-	void (*acpi)(struct aml *aml, const struct device_placement *placed);
+	void (*acpi)(struct aml *aml, const struct device_placement *placed,
+	    const struct device_machine *machine);
 };
 
 struct loader_input {

@@ -117,12 +117,17 @@ static void
 write_devices(struct aml *aml, void *ctx)
 {
 	const struct loader_input *in = ctx;
+	const struct device_machine machine = {
+		.ram_low = in->ram_low,
+		.ram_high = in->ram_high,
+		.vcpus = in->vcpus,
+	};
 
 	for (unsigned i = 0; i < in->ndevices; i++) {
 		const struct loader_device *d = &in->devices[i];
 
 		if (d->acpi != NULL)
-			d->acpi(aml, &d->placed);
+			d->acpi(aml, &d->placed, &machine);
 	}
 }
 

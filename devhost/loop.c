@@ -50,7 +50,7 @@ on_wake(evutil_socket_t fd, short what, void *ctx)
 	if (!(what & EV_TIMEOUT))
 		drain(fd);
 	if (fd == h->dev.kick && h->running)
-		store_count(&h->dev.store.counters->doorbells, 1);
+		stats_add(&h->dev.store.stats->doorbells, 1);
 }
 
 static void

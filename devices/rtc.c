@@ -423,7 +423,8 @@ rtc_settle(struct device *dev)
 }
 
 static void
-rtc_acpi(struct aml *aml, const struct device_placement *placed)
+rtc_acpi(struct aml *aml, const struct device_placement *placed,
+    const struct device_machine *machine UNUSED)
 {
 	aml_device_begin(aml, "RTC");
 	aml_name_eisaid(aml, "_HID", "PNP0B00");

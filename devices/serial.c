@@ -348,7 +348,8 @@ serial_settle(struct device *dev)
 }
 
 static void
-serial_acpi(struct aml *aml, const struct device_placement *placed)
+serial_acpi(struct aml *aml, const struct device_placement *placed,
+    const struct device_machine *machine UNUSED)
 {
 	/* COM1 is unit 1, and so on; a port elsewhere is named by its base. */
 	static const uint16_t com[] = { 0x3f8, 0x2f8, 0x3e8, 0x2e8 };

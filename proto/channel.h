@@ -16,7 +16,7 @@
 
 #include "proto/control.pb-c.h"
 
-#define CHANNEL_FDS_MAX	  64u
+#define CHANNEL_FDS_MAX	  160u
 #define CHANNEL_BYTES_MAX (64u << 10)
 
 /* Who this end is. */

@@ -17,7 +17,7 @@ struct header {
 };
 
 struct layout {
-	size_t commit, counters, slot[2], log, size;
+	size_t commit, stats, slot[2], log, size;
 };
 
 static size_t
@@ -26,19 +26,32 @@ round_up(size_t n, size_t to)
 	return (n + to - 1) / to * to;
 }
 
+static size_t
+wiring_offset(const struct store_shape *sh)
+{
+	return sh->vcpus * sizeof(struct store_position);
+}
+
+static size_t
+state_offset(const struct store_shape *sh)
+{
+	return wiring_offset(sh) + sizeof(struct store_wiring) +
+	    sh->vectors * sizeof(struct store_vector);
+}
+
 static bool
 lay_out(const struct store_shape *sh, struct layout *l)
 {
 	size_t slot;
 
 	if (sh->vcpus == 0 || sh->vcpus > RING_MAX_VCPUS ||
-	    sh->state_size > STORE_STATE_MAX || sh->log_size > STORE_LOG_MAX)
+	    sh->state_size > STORE_STATE_MAX || sh->log_size > STORE_LOG_MAX ||
+	    sh->vectors > STORE_VECTORS)
 		return false;
-	slot = round_up(
-	    sh->vcpus * sizeof(struct store_position) + sh->state_size, 64);
+	slot = round_up(state_offset(sh) + sh->state_size, 64);
 	l->commit = 64;
-	l->counters = 128;
-	l->slot[0] = round_up(l->counters + sizeof(struct store_counters), 64);
+	l->stats = 128;
+	l->slot[0] = round_up(l->stats + sizeof(struct stats_device), 64);
 	l->slot[1] = l->slot[0] + slot;
 	l->log = round_up(l->slot[1] + slot, PAGE);
 	l->size = round_up(l->log + sh->log_size, PAGE);
@@ -60,9 +73,19 @@ store_format(void *base, size_t size, const struct store_shape *shape)
 		.magic = STORE_MAGIC, .layout = STORE_LAYOUT, .shape = *shape
 	};
 
-	if (store_size(shape) == 0 || size < store_size(shape))
+	struct layout l;
+
+	if (!lay_out(shape, &l) || size < l.size)
 		return -EINVAL;
 	memcpy(base, &h, sizeof(h));
+	for (unsigned i = 0; i < 2; i++) {
+		struct store_wiring *w =
+		    (struct store_wiring *)(void *)((uint8_t *)base +
+			l.slot[i] + wiring_offset(shape));
+
+		for (unsigned r = 0; r < STORE_REGIONS; r++)
+			w->bar[r] = STORE_UNMAPPED;
+	}
 	return 0;
 }
 
@@ -83,7 +106,7 @@ store_attach(
 	s->size = size;
 	s->shape = *shape;
 	s->commit = (_Atomic uint64_t *)(void *)(s->base + l.commit);
-	s->counters = (struct store_counters *)(void *)(s->base + l.counters);
+	s->stats = (struct stats_device *)(void *)(s->base + l.stats);
 	s->slot[0] = s->base + l.slot[0];
 	s->slot[1] = s->base + l.slot[1];
 	s->log = s->base + l.log;
@@ -100,14 +123,13 @@ commits(const struct store *s)
 static uint8_t *
 state_of(const struct store *s, uint8_t *slot)
 {
-	return slot + s->shape.vcpus * sizeof(struct store_position);
+	return slot + state_offset(&s->shape);
 }
 
 static size_t
 slot_size(const struct store *s)
 {
-	return s->shape.vcpus * sizeof(struct store_position) +
-	    s->shape.state_size;
+	return state_offset(&s->shape) + s->shape.state_size;
 }
 
 int
@@ -122,6 +144,13 @@ store_positions(const struct store *s)
 	return (struct store_position *)(void *)s->slot[(commits(s) + 1) & 1];
 }
 
+struct store_wiring *
+store_wiring(const struct store *s)
+{
+	return (struct store_wiring *)(void *)(s->slot[(commits(s) + 1) & 1] +
+	    wiring_offset(&s->shape));
+}
+
 void *
 store_state(const struct store *s)
 {
@@ -132,6 +161,13 @@ const struct store_position *
 store_committed_positions(const struct store *s)
 {
 	return (const struct store_position *)(void *)s->slot[commits(s) & 1];
+}
+
+const struct store_wiring *
+store_committed_wiring(const struct store *s)
+{
+	return (const struct store_wiring *)(void *)(s->slot[commits(s) & 1] +
+	    wiring_offset(&s->shape));
 }
 
 const void *
@@ -158,6 +194,6 @@ store_commit(struct store *s)
 	 * commits()) sees the slot that it names complete.
 	 */
 	atomic_store_explicit(s->commit, n, memory_order_release);
-	store_count(&s->counters->commits, 1);
+	stats_add(&s->stats->commits, 1);
 	memcpy(s->slot[(n + 1) & 1], s->slot[n & 1], slot_size(s));
 }

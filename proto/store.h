@@ -4,10 +4,11 @@
  * A sealed memfd per device, created by the broker, mapped by the broker and
  * the device:
  *
- *	header | commit word | counters | slot 0 | slot 1 | log
+ *	header | commit word | statistics | slot 0 | slot 1 | log
  *
  * A slot holds, per vCPU, the position of the next request and the answer of
- * the one before it, and then the device's state.  The commit word is a
+ * the one before it, then how the device is wired into the machine, then the
+ * device's state.  The commit word is a
  * free-running count; its parity names the committed slot.  The other slot is
  * the working copy: the device changes it as it likes and makes it the
  * committed one by a single aligned 8-byte store.  A process killed at any
@@ -28,10 +29,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proto/stats.h"
+
 #define STORE_MAGIC	0x45524f5453484b42u /* "BKHSTORE" */
-#define STORE_LAYOUT	1u
+#define STORE_LAYOUT	2u
 #define STORE_STATE_MAX (1u << 20)
 #define STORE_LOG_MAX	(16u << 20)
+
+#define STORE_REGIONS	8u
+#define STORE_VECTORS	64u
+#define STORE_UNMAPPED	UINT64_MAX
 
 /* What the store of a device must be; both sides derive it from the manifest. */
 struct store_shape {
@@ -39,21 +46,25 @@ struct store_shape {
 	uint32_t state_size; /* bytes, 0 to STORE_STATE_MAX */
 	uint32_t log_size; /* bytes, 0 to STORE_LOG_MAX */
 	uint32_t state_version; /* the device type's */
+	uint32_t vectors; /* MSI-X, 0 to STORE_VECTORS */
 };
 
-/* Counters: written by the owner with plain stores, read by anyone. */
-struct store_counters {
-	_Atomic uint64_t reads; /* register reads handled */
-	_Atomic uint64_t writes; /* register writes handled */
-	_Atomic uint64_t commits; /* commits made */
-	_Atomic uint64_t interrupts; /* interrupts raised */
-	_Atomic uint64_t bytes_in; /* from streams, disks, networks */
-	_Atomic uint64_t bytes_out; /* to them */
-	_Atomic uint64_t doorbells; /* doorbell wake-ups */
-	_Atomic uint64_t recoveries; /* starts on a committed store */
-	_Atomic uint64_t syscalls; /* allowed system calls, by seccomp list */
-	_Atomic uint64_t sandbox; /* SANDBOX_* steps that are in force */
-	_Atomic uint64_t reserved[6];
+/* Where a message-signalled interrupt goes; PCI 3.0, 6.8.2. */
+struct store_vector {
+	uint64_t address;
+	uint32_t data;
+	uint32_t pad;
+};
+
+/*
+ * How the device is wired into the machine: part of what is committed, made
+ * true by the broker, which checks every field.  generation changes with every
+ * other field.
+ */
+struct store_wiring {
+	uint64_t generation;
+	uint64_t bar[STORE_REGIONS]; /* by region; STORE_UNMAPPED */
+	struct store_vector vector[]; /* shape.vectors of them */
 };
 
 struct store_position {
@@ -66,7 +77,7 @@ struct store {
 	size_t size;
 	struct store_shape shape;
 	_Atomic uint64_t *commit;
-	struct store_counters *counters;
+	struct stats_device *stats;
 	uint8_t *slot[2];
 	uint8_t *log;
 };
@@ -90,10 +101,12 @@ int store_is_fresh(const struct store *s);
 
 /* The working copy: positions and state.  Valid after store_recover(). */
 struct store_position *store_positions(const struct store *s);
+struct store_wiring *store_wiring(const struct store *s);
 void *store_state(const struct store *s);
 
 /* The committed copy, for readers of a store whose owner is dead or quiet. */
 const struct store_position *store_committed_positions(const struct store *s);
+const struct store_wiring *store_committed_wiring(const struct store *s);
 const void *store_committed_state(const struct store *s);
 
 /* Make the working copy equal to the committed one (after a restart). */
@@ -101,14 +114,5 @@ void store_recover(struct store *s);
 
 /* Make the working copy the committed one; the new working copy equals it. */
 void store_commit(struct store *s);
-
-/* Add to a counter of ours: the owner is the only writer. */
-static inline void
-store_count(_Atomic uint64_t *counter, uint64_t n)
-{
-	atomic_store_explicit(counter,
-	    atomic_load_explicit(counter, memory_order_relaxed) + n,
-	    memory_order_relaxed);
-}
 
 #endif

@@ -126,10 +126,10 @@ describe_device(struct info_arrays *a, unsigned i, struct device *d)
 	info->sandbox = d->manifest.sandbox;
 	info->dma = d->manifest.dma;
 	info->last_death = d->last_death;
-	if (d->store.counters != NULL) {
-		info->reads = atomic_load(&d->store.counters->reads);
-		info->writes = atomic_load(&d->store.counters->writes);
-		info->recoveries = atomic_load(&d->store.counters->recoveries);
+	if (d->store.stats != NULL) {
+		info->reads = stats_get(&d->store.stats->reads);
+		info->writes = stats_get(&d->store.stats->writes);
+		info->recoveries = stats_get(&d->store.stats->recoveries);
 	}
 	device_fill_placement(&a->resources[i], d);
 	info->resources = &a->resources[i].placement;

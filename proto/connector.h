@@ -1,0 +1,32 @@
+/*
+ * The connector: how a sandboxed process gets a new connection.
+ *
+ * A child of vmmctl, with the user's authority, holds an address that the user
+ * named and one end of a SEQPACKET socket pair; the device holds the other end
+ * as one of its files, and can reach nothing but that address through it.
+ *
+ * The device sends a struct connector_request in one datagram; the connector
+ * answers each with a struct connector_answer, in order, with the connected
+ * socket beside it (SCM_RIGHTS) if error is 0.  A device that asks for more than
+ * CONNECTOR_WAITING at once is not read on.  The connector ends when the other
+ * end is closed everywhere.
+ */
+#ifndef PROTO_CONNECTOR_H
+#define PROTO_CONNECTOR_H
+
+#include <stdint.h>
+
+#define CONNECTOR_WAITING 16u
+
+struct connector_request {
+	uint32_t cookie; /* comes back with the answer */
+	uint32_t port; /* vsock: of the host, appended to the path: PATH_PORT;
+			* else 0 */
+};
+
+struct connector_answer {
+	uint32_t cookie;
+	int32_t error; /* 0, or a positive errno */
+};
+
+#endif
