@@ -69,7 +69,6 @@ struct vq_log {
 /* What the process knows of a queue: cached, made from the two above. */
 struct vq {
 	struct device *dev;
-	const struct vq_state *state;
 	struct vq_log *log;
 	uint64_t features; /* negotiated */
 	unsigned index;
@@ -97,6 +96,9 @@ struct vq_chain {
 	uint64_t cookie;
 	struct iovec iov[VQ_SEGMENTS_MAX]; /* out, then in */
 };
+
+/* Is a size and are three addresses what a driver may set?  0 or -EINVAL. */
+int vq_check(struct device *dev, const struct vq_state *s, uint64_t features);
 
 /*
  * Take up a queue: check what the driver set up, map it, and go through its
