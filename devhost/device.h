@@ -324,7 +324,11 @@ bool device_dma_discard(struct device *dev, uint64_t gpa, size_t n);
 
 /* File i of the type's list; -1: not handed in.  Stays the host's. */
 int device_file(struct device *dev, unsigned i);
-/* Have ready() called for an fd, level-triggered; 0 events: no more. */
+/*
+ * Work: have ready() called for an fd, level-triggered; events: EPOLLIN and
+ * EPOLLOUT, of which an error or a hang-up sets both; 0: no more, to be said
+ * before the fd is closed.  0 or -ENOMEM.
+ */
 int device_watch(struct device *dev, int fd, uint32_t events);
 
 /*
@@ -339,9 +343,14 @@ void device_link_kick(struct device *dev, unsigned link);
 void device_count(struct device *dev, unsigned counter, uint64_t n);
 /* Set one that is a level, not a count. */
 void device_gauge(struct device *dev, unsigned counter, uint64_t value);
-/* A request of the guest was done: for the counters that all devices have. */
+/*
+ * A request of the guest was done: for the counters that all devices have.
+ * latency_ns 0: it was not measured.
+ */
 void device_count_request(struct device *dev, uint64_t bytes_in,
     uint64_t bytes_out, uint64_t latency_ns);
+/* Requests that are in flight now. */
+void device_queue_depth(struct device *dev, uint64_t n);
 
 /* Bytes that the output stream has accepted, ever: what is below is done. */
 uint64_t device_output_head(struct device *dev, unsigned stream);
