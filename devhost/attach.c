@@ -165,8 +165,7 @@ copy_config(struct device *dev, const struct device_type *type,
 	for (unsigned i = 0; i < dev->placement.nregions; i++) {
 		struct device_region *r = &dev->placement.regions[i];
 
-		snprintf(
-		    dev->region_names[i], ENGINE_NAME_MAX, "%s", r->name);
+		snprintf(dev->region_names[i], ENGINE_NAME_MAX, "%s", r->name);
 		r->name = dev->region_names[i];
 	}
 }

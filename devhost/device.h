@@ -16,11 +16,14 @@
  *    state, and does the same when it is called again.
  *
  * A device that has queues in guest RAM also works outside of steps: in
- * start(), doorbell(), ready() and link(), the work calls.  There it may touch
- * guest RAM, its files, its links and its log as well as the state; the host
- * commits and settles after each.  What makes such work safe against death is
- * the device's own protocol on the log (devices/virtio/virtqueue.h has one),
- * and that start() after a restart takes up what the log says is unfinished.
+ * start(), doorbell(), ready() and link(), the work calls; for a type with a
+ * log, stream(), resize(), timer() and reconfigure() are work calls too.  There
+ * it may touch guest RAM, its files, its links, its output streams and its log
+ * as well as the state; the host commits and settles after each, and
+ * device_commit() commits in the middle of one.  What makes such work safe
+ * against death is the device's own protocol on the log
+ * (devices/virtio/virtqueue.h has one), and that start() after a restart takes
+ * up what the log says is unfinished.
  *
  * All calls into one device are serialized.  The state is plain memory without
  * pointers; after a restart it is checked by valid() before it is used.
@@ -268,6 +271,12 @@ const struct device_type *device_type_find(const char *name);
 /* In a step: the working copy.  In settle(): the same bytes, committed. */
 void *device_state(struct device *dev);
 
+/*
+ * Work: make the state as it is now the committed one, before something that
+ * can not be taken back is done.  settle() is called only at the end.
+ */
+void device_commit(struct device *dev);
+
 /* The in-flight log, log_size bytes; its rules are the device's own. */
 void *device_log(struct device *dev);
 
@@ -357,7 +366,7 @@ uint64_t device_output_head(struct device *dev, unsigned stream);
 /* Bytes that it would take now. */
 size_t device_output_space(struct device *dev, unsigned stream);
 /*
- * settle(): put n bytes whose first has position pos (at most the head) into
+ * settle() or work: put n bytes whose first has position pos (at most the head) into
  * the output stream.  What is there already is skipped, what does not fit is
  * left out: the head says how far it came, and stream() is called on space.
  */

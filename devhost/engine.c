@@ -96,10 +96,12 @@ access_step(
 	    a.addr >= dev->placement.regions[a.region].size)
 		return -EPROTO;
 	a.data &= ring_size_mask(a.size);
+	dev->in_access = true;
 	if (__builtin_expect(--dev->until_sample == 0, 0))
 		timed_access(dev, &a);
 	else
 		dev->type->ops->access(dev, &a);
+	dev->in_access = false;
 	*answer = a.write ? 0 : a.data & ring_size_mask(a.size);
 	stats_add(a.write ? &st->writes : &st->reads, 1);
 	if (req->op == RING_WRITE_POSTED)
@@ -192,7 +194,7 @@ engine_stream(struct device *dev, unsigned stream)
 		stream_arm_consumer(s->in);
 		before = s->in_pos;
 		dev->type->ops->stream(dev, stream, device_now(dev));
-		commit(dev);
+		engine_commit_work(dev);
 	} while (s->in_pos != before && stream_available(s->in, s->in_pos) > 0);
 }
 
@@ -213,7 +215,7 @@ engine_resize(
 	if (!dev->type->ops->resize)
 		return;
 	dev->type->ops->resize(dev, stream, columns, rows);
-	commit(dev);
+	engine_commit_work(dev);
 }
 
 int
@@ -233,7 +235,7 @@ engine_reconfigure(struct device *dev, unsigned n, const char *const *keys,
 		store_recover(&dev->store);
 		return rc;
 	}
-	commit(dev);
+	engine_commit_work(dev);
 	return 0;
 }
 
@@ -261,7 +263,7 @@ engine_timer(struct device *dev)
 		if (due > now)
 			return due - now;
 		ops->timer(dev, now);
-		commit(dev);
+		engine_commit_work(dev);
 		dev->timer_steps++;
 	}
 	return 0;

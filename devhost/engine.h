@@ -78,7 +78,7 @@ struct device {
 	uint64_t ram_low, ram_high;
 	int (*watch)(void *watcher, int fd, uint32_t events);
 	void *watcher;
-	bool in_settle;
+	bool in_settle, in_access;
 	/*
 	 * In engine_serve() edges, messages and the word that there is output
 	 * are put off, as bits, so that a burst of accesses tells them once.
@@ -138,8 +138,8 @@ int engine_access(
 /* The other steps. */
 void engine_stream(struct device *dev, unsigned stream);
 void engine_power_button(struct device *dev);
-void engine_resize(struct device *dev, unsigned stream, uint16_t columns,
-    uint16_t rows);
+void engine_resize(
+    struct device *dev, unsigned stream, uint16_t columns, uint16_t rows);
 void engine_resample(struct device *dev, unsigned irq);
 /* Run timer() if its time has come.  Returns ns until the next; UINT64_MAX. */
 uint64_t engine_timer(struct device *dev);

@@ -15,6 +15,13 @@ device_state(struct device *dev)
 	return store_state(&dev->store);
 }
 
+void
+device_commit(struct device *dev)
+{
+	BUG_ON(dev->in_settle || dev->in_access);
+	store_commit(&dev->store);
+}
+
 const struct device_type *
 device_type(const struct device *dev)
 {
@@ -204,7 +211,7 @@ device_output(struct device *dev, unsigned stream, uint64_t pos,
 	bool armed = false;
 	int rc;
 
-	BUG_ON(!dev->in_settle || stream >= dev->type->nstreams);
+	BUG_ON(dev->in_access || stream >= dev->type->nstreams);
 	before = stream_head(s->out);
 	/* The head is below pos only if the state and the stream disagree. */
 	if (before < pos) {
