@@ -218,6 +218,11 @@ struct device_type {
 	const char *name; /* of the type: "serial" */
 	const char *title; /* one line */
 	bool platform; /* part of the standard PC, added by default */
+	/* Its process talks to the network by itself: it stays in the network
+	 * namespace of vmmd.  For no device that touches guest RAM. */
+	bool network;
+	/* Fds that it may have open beside the host's and those handed in. */
+	unsigned fds;
 	enum device_dma dma;
 	uint32_t state_version;
 	uint32_t state_size; /* bytes, 0 to STORE_STATE_MAX */
