@@ -151,6 +151,10 @@ on_hello(struct device *d, const Bulkhead__Hello *hello)
 		device_kill(d, "it came back with another shape");
 		return;
 	}
+	if (!d->loader && d->config->network && m.dma != 0) {
+		device_kill(d, "it would have guest memory and a network");
+		return;
+	}
 	/* What it waits for now is not its own fault. */
 	event_del(d->on_timer);
 	d->manifest = m;
@@ -577,6 +581,7 @@ start_process(struct device *d, int theirs, char *err, size_t size)
 		.control_fd = theirs,
 		.mode = d->vm->sandbox,
 		.uid = device_uid(getpid(), index_of(d)),
+		.network = !d->loader && d->config->network,
 	};
 	int r = sandbox_spawn(&spawn, &d->pid, &d->pidfd, err, size);
 
