@@ -2,6 +2,7 @@
 #include "proto/blackbox.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "proto/base.h"
