@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/syscall.h>
 
 #include "devices/block/block.h"
@@ -46,14 +47,16 @@ start(struct device *dev, bool fresh UNUSED)
 		return -EINVAL;
 	}
 	if (mailbox >= 0) {
-		rc = uring_open(&c->uring, dev, disk);
+		rc = uring_open(&c->uring, disk);
+		if (rc == 0)
+			rc = device_watch(dev, c->uring.ring.ring_fd, EPOLLIN);
 		if (rc == 0)
 			return block_start(dev, &c->uring.backend, mailbox,
 			    c->uring.fence_read_end);
 		why = strerror(-rc);
 	}
 	device_log_line(dev, "disk: not by io_uring: %s", why);
-	sync_open(&c->sync, dev, disk);
+	sync_open(&c->sync, disk);
 	return block_start(dev, &c->sync.backend, mailbox, -1);
 }
 
@@ -85,6 +88,8 @@ static const struct device_type virtio_blk = {
 	.state_version = BLOCK_STATE_VERSION,
 	VIRTIO_DEVICE_TYPE(class, struct block_state, struct blk_context),
 	.log_size = VIRTIO_LOG_SIZE(BLOCK_QUEUES_MAX),
+	/* The ring, the fence's end, the predecessor's. */
+	.fds = 4,
 	.files = files,
 	.nfiles = ARRAY_LEN(files),
 	.counters = block_counters,

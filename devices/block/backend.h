@@ -14,8 +14,6 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-struct device;
-
 enum block_op {
 	BLOCK_READ,
 	BLOCK_WRITE,
@@ -72,7 +70,6 @@ struct block_backend_ops {
 
 struct block_backend {
 	const struct block_backend_ops *ops;
-	struct device *dev;
 	unsigned in_flight; /* submitted and not reaped */
 };
 

@@ -126,7 +126,7 @@ release(struct device *dev, struct block_request *r)
 	r->next = c->free;
 	c->free = r;
 	c->nrequests--;
-	device_gauge(dev, BLOCK_COUNT_IN_FLIGHT, c->nrequests);
+	device_queue_depth(dev, c->nrequests);
 }
 
 static void
@@ -229,11 +229,10 @@ reap(struct device *dev)
 
 /* Start what tokens have come for. */
 static void
-spend_tokens(struct device *dev)
+spend_tokens(struct device *dev, uint64_t now)
 {
 	struct block_context *c = device_context(dev);
 	struct block_state *s = device_state(dev);
-	uint64_t now = device_now(dev);
 
 	c->due = false;
 	while (throttle_may(&s->throttle, now)) {
@@ -348,7 +347,22 @@ end_work(struct device *dev)
 				take_chains(dev, q);
 	}
 	c->backend->ops->kick(c->backend);
-	device_gauge(dev, BLOCK_COUNT_IN_FLIGHT, c->nrequests);
+	device_queue_depth(dev, c->nrequests);
+}
+
+static void
+work(struct device *dev, uint64_t now)
+{
+	struct block_context *c = device_context(dev);
+
+	if (!c->backend)
+		return;
+	do {
+		reap(dev);
+		spend_tokens(dev, now);
+		end_work(dev);
+		/* A synchronous backend has already ended what it was given. */
+	} while (c->backend->ops->pending(c->backend));
 }
 
 void
@@ -446,16 +460,7 @@ block_pending(struct device *dev)
 void
 block_poll(struct device *dev)
 {
-	struct block_context *c = device_context(dev);
-
-	if (!c->backend)
-		return;
-	do {
-		reap(dev);
-		spend_tokens(dev);
-		end_work(dev);
-		/* A synchronous backend has already ended what it was given. */
-	} while (c->backend->ops->pending(c->backend));
+	work(dev, device_now(dev));
 }
 
 uint64_t
@@ -469,20 +474,21 @@ block_deadline(struct device *dev)
 		return when;
 	if (c->backend->ops->deadline)
 		when = c->backend->ops->deadline(c->backend);
-	if (c->tokens.first && !c->due)
+	if (c->tokens.first)
 		when = MIN(when, throttle_when(&s->throttle));
 	return when;
 }
 
-/* A step, which does no work: that comes with poll(). */
 void
 block_timer(struct device *dev, uint64_t now_ns)
 {
 	struct block_context *c = device_context(dev);
 
-	c->due = true;
-	if (c->backend && c->backend->ops->timer)
+	if (!c->backend)
+		return;
+	if (c->backend->ops->timer)
 		c->backend->ops->timer(c->backend, now_ns);
+	work(dev, now_ns);
 }
 
 /* Drop what has not been started of a queue: its chains stay in the log. */

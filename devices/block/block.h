@@ -66,7 +66,6 @@ struct block_state {
 };
 
 enum block_counter {
-	BLOCK_COUNT_IN_FLIGHT, /* level */
 	BLOCK_COUNT_READS,
 	BLOCK_COUNT_WRITES,
 	BLOCK_COUNT_FLUSHES,
@@ -122,7 +121,7 @@ struct block_context {
 	int fence_read_end; /* to be left for the successor; -1: none */
 	bool open; /* the fence is behind us: requests may start */
 	bool starved; /* chains wait for a free request */
-	bool due; /* the timer found tokens */
+	bool due; /* the rates have changed */
 	unsigned nrequests, nstarted, nbounces;
 	struct block_request *oldest_write, *newest_write;
 	struct block_request *free; /* by next; most recently used first */

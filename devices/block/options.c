@@ -41,7 +41,6 @@ struct config {
 _Static_assert(sizeof(struct config) == BLOCK_CONFIG_SIZE, "5.2.4");
 
 const char *const block_counters[BLOCK_COUNTERS] = {
-	[BLOCK_COUNT_IN_FLIGHT] = "in-flight",
 	[BLOCK_COUNT_READS] = "reads",
 	[BLOCK_COUNT_WRITES] = "writes",
 	[BLOCK_COUNT_FLUSHES] = "flushes",

@@ -115,9 +115,9 @@ static const struct block_backend_ops ops = {
 };
 
 void
-sync_open(struct sync *s, struct device *dev, int fd)
+sync_open(struct sync *s, int fd)
 {
-	s->backend = (struct block_backend){ .ops = &ops, .dev = dev };
+	s->backend = (struct block_backend){ .ops = &ops };
 	s->fd = fd;
 	s->first = NULL;
 	s->last = &s->first;

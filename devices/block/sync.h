@@ -17,6 +17,6 @@ struct sync {
 	struct block_io *first, **last; /* ended */
 };
 
-void sync_open(struct sync *s, struct device *dev, int fd);
+void sync_open(struct sync *s, int fd);
 
 #endif

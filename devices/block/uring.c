@@ -4,12 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "devhost/device.h"
 #include "proto/base.h"
 
 #define CQ_ENTRIES 2048u
@@ -56,7 +56,9 @@ restrict_ring(struct io_uring *ring)
 	}
 	r[ARRAY_LEN(allowed)].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
 	r[ARRAY_LEN(allowed)].sqe_flags = IOSQE_FIXED_FILE;
-	return io_uring_register_restrictions(ring, r, ARRAY_LEN(r));
+	/* liburing's own function for this is not in its shared library. */
+	return io_uring_register((unsigned)ring->ring_fd,
+	    IORING_REGISTER_RESTRICTIONS, r, ARRAY_LEN(r));
 }
 
 static int
@@ -107,7 +109,8 @@ uring_prepare(struct uring *u)
 	/* From here on the ring has the only reference. */
 	close(pipes[1]);
 	if (rc == 0)
-		rc = io_uring_enable_rings(&u->ring);
+		rc = io_uring_register((unsigned)u->ring.ring_fd,
+		    IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 	if (rc < 0)
 		goto fail;
 	/* Kernels before 5.15 cannot; they have other limits. */
@@ -124,16 +127,17 @@ out:
 	return rc;
 }
 
+/*
+ * io_uring_enter fails only if the ring is broken.  What is under way is then
+ * lost to us, and may still touch memory: the process ends, and its successor
+ * has the fence.
+ */
 static void
-fail_all(struct uring *u, int error)
+check(int rc)
 {
-	/*
-	 * io_uring_enter fails only if the ring is broken.  What is under way
-	 * is then lost to us, and may still touch memory: the process ends, and
-	 * its successor has the fence.
-	 */
-	device_log_line(u->backend.dev, "disk: io_uring: %s", strerror(-error));
-	BUG_ON(error);
+	if (rc < 0)
+		fprintf(stderr, "io_uring: %s\n", strerror(-rc));
+	BUG_ON(rc < 0);
 }
 
 static void
@@ -154,8 +158,7 @@ kick(struct block_backend *b)
 			if (rc == 0 || rc == -EINTR)
 				continue;
 		}
-		if (rc < 0)
-			fail_all(u, rc);
+		check(rc);
 		u->queued -= MIN(u->queued, (unsigned)rc);
 	}
 }
@@ -262,8 +265,7 @@ wait_one(struct block_backend *b)
 	do {
 		rc = io_uring_wait_cqe(&u->ring, &cqe);
 	} while (rc == -EINTR || rc == -EAGAIN);
-	if (rc < 0)
-		fail_all(u, rc);
+	check(rc);
 	return rc;
 }
 
@@ -296,7 +298,7 @@ static const struct block_backend_ops ops = {
 };
 
 int
-uring_open(struct uring *u, struct device *dev, int fd)
+uring_open(struct uring *u, int fd)
 {
 	struct io_uring_sqe *sqe;
 	struct io_uring_cqe *cqe;
@@ -305,7 +307,6 @@ uring_open(struct uring *u, struct device *dev, int fd)
 	if (!u->made)
 		return u->error ? u->error : -ENOSYS;
 	u->backend.ops = &ops;
-	u->backend.dev = dev;
 	u->backend.in_flight = 0;
 	u->fd = fd;
 	/* By an operation: registering would be a system call of its own. */
@@ -321,5 +322,5 @@ uring_open(struct uring *u, struct device *dev, int fd)
 	io_uring_cqe_seen(&u->ring, cqe);
 	if (rc != 1)
 		return rc < 0 ? rc : -EIO;
-	return device_watch(dev, u->ring.ring_fd, EPOLLIN);
+	return 0;
 }

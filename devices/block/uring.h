@@ -30,9 +30,10 @@ struct uring {
 int uring_prepare(struct uring *u);
 
 /*
- * Take the disk's file, which stays the caller's.  0; a negative errno: use
- * another backend.
+ * Take the disk's file, which stays the caller's; then watch u->ring.ring_fd,
+ * which is readable while something has ended.  0; a negative errno: use another
+ * backend.
  */
-int uring_open(struct uring *u, struct device *dev, int fd);
+int uring_open(struct uring *u, int fd);
 
 #endif
