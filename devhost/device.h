@@ -16,11 +16,14 @@
  *    state, and does the same when it is called again.
  *
  * A device that has queues in guest RAM also works outside of steps: in
- * start(), doorbell(), ready() and link(), the work calls.  There it may touch
- * guest RAM, its files, its links and its log as well as the state; the host
- * commits and settles after each.  What makes such work safe against death is
- * the device's own protocol on the log (devices/virtio/virtqueue.h has one),
- * and that start() after a restart takes up what the log says is unfinished.
+ * start(), doorbell(), ready() and link(), the work calls; for a type with a
+ * log, stream(), resize(), timer() and reconfigure() are work calls too.  There
+ * it may touch guest RAM, its files, its links, its output streams and its log
+ * as well as the state; the host commits and settles after each, and
+ * device_commit() commits in the middle of one.  What makes such work safe
+ * against death is the device's own protocol on the log
+ * (devices/virtio/virtqueue.h has one), and that start() after a restart takes
+ * up what the log says is unfinished.
  *
  * All calls into one device are serialized.  The state is plain memory without
  * pointers; after a restart it is checked by valid() before it is used.
@@ -273,6 +276,12 @@ const struct device_type *device_type_find(const char *name);
 /* In a step: the working copy.  In settle(): the same bytes, committed. */
 void *device_state(struct device *dev);
 
+/*
+ * Work: make the state as it is now the committed one, before something that
+ * can not be taken back is done.  settle() is called only at the end.
+ */
+void device_commit(struct device *dev);
+
 /* The in-flight log, log_size bytes; its rules are the device's own. */
 void *device_log(struct device *dev);
 
@@ -329,7 +338,11 @@ bool device_dma_discard(struct device *dev, uint64_t gpa, size_t n);
 
 /* File i of the type's list; -1: not handed in.  Stays the host's. */
 int device_file(struct device *dev, unsigned i);
-/* Have ready() called for an fd, level-triggered; 0 events: no more. */
+/*
+ * Work: have ready() called for an fd, level-triggered; events: EPOLLIN and
+ * EPOLLOUT, of which an error or a hang-up sets both; 0: no more, to be said
+ * before the fd is closed.  0 or -ENOMEM.
+ */
 int device_watch(struct device *dev, int fd, uint32_t events);
 
 /*
@@ -344,16 +357,21 @@ void device_link_kick(struct device *dev, unsigned link);
 void device_count(struct device *dev, unsigned counter, uint64_t n);
 /* Set one that is a level, not a count. */
 void device_gauge(struct device *dev, unsigned counter, uint64_t value);
-/* A request of the guest was done: for the counters that all devices have. */
+/*
+ * A request of the guest was done: for the counters that all devices have.
+ * latency_ns 0: it was not measured.
+ */
 void device_count_request(struct device *dev, uint64_t bytes_in,
     uint64_t bytes_out, uint64_t latency_ns);
+/* Requests that are in flight now. */
+void device_queue_depth(struct device *dev, uint64_t n);
 
 /* Bytes that the output stream has accepted, ever: what is below is done. */
 uint64_t device_output_head(struct device *dev, unsigned stream);
 /* Bytes that it would take now. */
 size_t device_output_space(struct device *dev, unsigned stream);
 /*
- * settle(): put n bytes whose first has position pos (at most the head) into
+ * settle() or work: put n bytes whose first has position pos (at most the head) into
  * the output stream.  What is there already is skipped, what does not fit is
  * left out: the head says how far it came, and stream() is called on space.
  */

@@ -20,7 +20,11 @@
 unsigned manifest_syscalls(const struct device_type *type,
     struct sandbox_syscall out[MANIFEST_SYSCALLS_MAX]);
 
-/* One line per type: name, title, platform or optional, DMA, option keys. */
+/*
+ * One line per type, of columns with a tab between them: name, title, platform
+ * or optional, DMA, option keys, files ("?" in front: optional), links.  The
+ * last three are lists with commas, "-" when empty.
+ */
 void manifest_list(void);
 
 /* All that the type declares. */
