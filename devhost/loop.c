@@ -460,8 +460,8 @@ set_timer(struct host *h)
 		return false;
 	if (h->finish_by_ns != 0) {
 		now = time_now_ns();
-		wait = MIN(wait,
-		    h->finish_by_ns > now ? h->finish_by_ns - now : 1);
+		wait = MIN(
+		    wait, h->finish_by_ns > now ? h->finish_by_ns - now : 1);
 	}
 	if (wait == UINT64_MAX) {
 		event_del(&h->timer);
