@@ -27,6 +27,7 @@
 #define FX_IE	      0x01u
 #define FX_DE	      0x02u
 #define FX_ZE	      0x04u
+#define FX_OE	      0x08u
 #define FX_UE	      0x10u
 #define FX_PE	      0x20u
 /* Found before anything is computed: they hide those found after. */
@@ -215,6 +216,21 @@ enum fp_kind { FP_OTHER, FP_PS, FP_PD, FP_SS, FP_SD };
 /* calc under any MXCSR; raises #XM, with nothing written but the flags. */
 __m128i fp_eval_slow(struct cpu *c, const struct insn *i, fp_calc *calc,
     __m128i a, __m128i b, enum fp_kind kind);
+
+struct fp_job {
+	fp_calc *calc;
+	__m128i a, b;
+	enum fp_kind kind;
+	uint32_t open; /* flags whose exceptions are not masked */
+};
+
+/* What job would raise of these operands (fp_sse.c). */
+uint32_t fp_lane_flags(
+    const struct cpu *c, const struct fp_job *job, __m128i a, __m128i b);
+/* All that job raises, of i, where an unmasked overflow or underflow is among
+ * it (fp_exact.c). */
+uint32_t
+fp_exact_flags(struct cpu *c, const struct insn *i, const struct fp_job *job);
 
 /*
  * The common case is the host's own MXCSR (nearest, all masked), and flags

@@ -100,28 +100,57 @@ any_denormal(__m128i v, enum fp_kind kind)
 	return false;
 }
 
-__m128i
-fp_eval_slow(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
-    __m128i b, enum fp_kind kind)
+/* The operation under the guest's control bits; the flags that it raises. */
+static uint32_t
+calculate(const struct cpu *c, const struct fp_job *job, __m128i *r)
 {
-	uint32_t run = (c->mxcsr & MXCSR_CONTROL) | MXCSR_DEFAULT, flags, open;
-	__m128i r;
+	uint32_t run = (c->mxcsr & MXCSR_CONTROL) | MXCSR_DEFAULT, flags;
 
 	/* Unmasked underflow turns flushing to zero off, and comes for every
 	 * tiny result, where masked underflow is only for the inexact. */
 	if (!(c->mxcsr & MXCSR_UM))
 		run &= ~MXCSR_FTZ;
 	_mm_setcsr(run);
-	r = calc(a, b);
+	*r = job->calc(job->a, job->b);
 	flags = _mm_getcsr() & MXCSR_FLAGS;
 	_mm_setcsr(MXCSR_DEFAULT);
-	if (!(c->mxcsr & MXCSR_UM) && any_denormal(r, kind))
+	if (!(c->mxcsr & MXCSR_UM) && any_denormal(*r, job->kind))
 		flags |= FX_UE;
-	open = ~(c->mxcsr >> MXCSR_MASKS_SHIFT) & MXCSR_FLAGS;
-	if (flags & open & FX_BEFORE)
+	return flags;
+}
+
+uint32_t
+fp_lane_flags(
+    const struct cpu *c, const struct fp_job *job, __m128i a, __m128i b)
+{
+	struct fp_job lane = *job;
+	__m128i r;
+
+	lane.a = a;
+	lane.b = b;
+	return calculate(c, &lane, &r);
+}
+
+__m128i
+fp_eval_slow(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
+    __m128i b, enum fp_kind kind)
+{
+	const struct fp_job job = {
+		.calc = calc,
+		.a = a,
+		.b = b,
+		.kind = kind,
+		.open = ~(c->mxcsr >> MXCSR_MASKS_SHIFT) & MXCSR_FLAGS,
+	};
+	__m128i r;
+	uint32_t flags = calculate(c, &job, &r);
+
+	if (flags & job.open & FX_BEFORE)
 		flags &= FX_BEFORE;
+	else if (flags & job.open & (FX_OE | FX_UE))
+		flags = fp_exact_flags(c, i, &job);
 	c->mxcsr |= flags;
-	if (flags & open) {
+	if (flags & job.open) {
 		c->fault_insn = i;
 		cpu_raise(c, c->cr4 & CR4_OSXMMEXCPT ? EXC_XM : EXC_UD, 0);
 	}
