@@ -11,21 +11,12 @@ fp_refuse_sse(struct cpu *c, const struct insn *i)
 	cpu_raise(c, EXC_NM, 0);
 }
 
-static uint64_t
-lin_a16(struct cpu *c, const struct insn *i, bool write)
-{
-	/* Comes before #SS for an address that is not canonical. */
-	if ((insn_ea(c, i) + c->seg[i->seg].base) & 15)
-		cpu_raise_gp(c, i, 0);
-	return insn_lin(c, i, 16, write);
-}
-
 __m128i
 fp_slow_load_a16(struct cpu *c, const struct insn *i)
 {
 	__m128i v;
 
-	mem_read(c, i, lin_a16(c, i, false), &v, sizeof(v));
+	mem_read(c, i, insn_lin_a16(c, i, false), &v, sizeof(v));
 	return v;
 }
 
@@ -55,7 +46,7 @@ fp_slow_load_4(struct cpu *c, const struct insn *i)
 void
 fp_slow_store_a16(struct cpu *c, const struct insn *i, __m128i v)
 {
-	mem_write(c, i, lin_a16(c, i, true), &v, sizeof(v));
+	mem_write(c, i, insn_lin_a16(c, i, true), &v, sizeof(v));
 }
 
 void
