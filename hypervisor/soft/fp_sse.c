@@ -253,14 +253,6 @@ FP_COMIS(DEFINE_COMIS)
 	}
 FP_TO_GPR(DEFINE_TO_GPR)
 
-static __m128i
-gpr_src(struct cpu *c, const struct insn *i)
-{
-	if (!(i->flags & INSN_MEM))
-		return from64(c->reg[i->rm]);
-	return i->flags & INSN_REXW ? fp_load_8(c, i) : fp_load_4(c, i);
-}
-
 #define DEFINE_FROM_GPR(name, kind)                                    \
 	static __m128i name##_calc32(__m128i a, __m128i b)             \
 	{                                                              \
@@ -281,7 +273,7 @@ gpr_src(struct cpu *c, const struct insn *i)
 		__m128i a, b;                                          \
                                                                        \
 		fp_enter_sse(c, i);                                    \
-		b = gpr_src(c, i);                                     \
+		b = from64(fp_gpr_load(c, i));                         \
 		a = xmm_get(c, i->reg);                                \
 		if (i->flags & INSN_REXW)                              \
 			a = fp_eval(c, i, name##_calc64, a, b, kind);  \
