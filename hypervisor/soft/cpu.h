@@ -393,6 +393,8 @@ void cpu_reset(struct cpu *c, bool init); /* init: INIT#, else power-on */
  * limits and canonical form checked for an access of size bytes. */
 uint64_t
 insn_lin(struct cpu *c, const struct insn *i, unsigned size, bool write);
+/* The same of 16 bytes; #GP if not aligned. */
+uint64_t insn_lin_a16(struct cpu *c, const struct insn *i, bool write);
 /* The effective address alone (lea), truncated to the address size. */
 uint64_t insn_ea(const struct cpu *c, const struct insn *i);
 /* Linear address of seg:off, checked. */

@@ -229,9 +229,8 @@ OP_APART(op_cmpxchg8b)
 	struct locked l;
 	bool same;
 
-	l.lin = insn_lin(c, i, size, true);
-	if (size == 16 && (l.lin & 15))
-		cpu_raise_gp(c, i, 0);
+	l.lin =
+	    size == 16 ? insn_lin_a16(c, i, true) : insn_lin(c, i, size, true);
 	for (unsigned n = 0; n < 2; n++) {
 		old[n] = zero_extend(c->reg[n == 0 ? RAX : RDX], half);
 		v[n] = zero_extend(c->reg[n == 0 ? RBX : RCX], half);

@@ -678,3 +678,12 @@ insn_lin(struct cpu *c, const struct insn *i, unsigned size, bool write)
 		seg = i->base == RSP || i->base == RBP ? SS : DS;
 	return seg_lin(c, i, seg, insn_ea(c, i), size, write);
 }
+
+uint64_t
+insn_lin_a16(struct cpu *c, const struct insn *i, bool write)
+{
+	/* Comes before #SS for an address that is not canonical. */
+	if ((insn_ea(c, i) + c->seg[i->seg].base) & 15)
+		cpu_raise_gp(c, i, 0);
+	return insn_lin(c, i, 16, write);
+}
