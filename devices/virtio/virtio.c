@@ -838,10 +838,11 @@ virtio_access(struct device *dev, struct device_access *a)
 }
 
 static int
-virtio_prepare(void *context)
+virtio_prepare(const struct device_type *type, void *context)
 {
-	(void)context;
-	return 0;
+	const struct virtio_class *c = type->family;
+
+	return c->prepare != NULL ? c->prepare(context) : 0;
 }
 
 static int
