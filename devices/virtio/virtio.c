@@ -838,11 +838,10 @@ virtio_access(struct device *dev, struct device_access *a)
 }
 
 static int
-virtio_prepare(const struct device_type *type, void *context)
+virtio_prepare(void *context)
 {
-	const struct virtio_class *c = type->family;
-
-	return c->prepare != NULL ? c->prepare(context) : 0;
+	(void)context;
+	return 0;
 }
 
 static int
