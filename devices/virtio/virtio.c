@@ -6,35 +6,34 @@
 
 #include "proto/base.h"
 
-#define PCI_VENDOR	0x1af4u
-#define PCI_DEVICE	0x1040u /* + virtio device ID */
-#define PCI_SUBSYSTEM	0x1100u
+#define PCI_VENDOR    0x1af4u
+#define PCI_DEVICE    0x1040u /* + virtio device ID */
+#define PCI_SUBSYSTEM 0x1100u
 
 /* The registers' region; virtio.h says what is where. */
-#define COMMON_SIZE	0x40u
-#define ISR_AT		0x1000u
-#define CONFIG_AT	0x2000u
-#define NOTIFY_AT	0x3000u
-#define NOTIFY_STRIDE	4u
-#define REGISTERS_SIZE	0x4000u
-#define CONFIG_MAX	1024u
+#define COMMON_SIZE    0x40u
+#define ISR_AT	       0x1000u
+#define CONFIG_AT      0x2000u
+#define NOTIFY_AT      0x3000u
+#define NOTIFY_STRIDE  4u
+#define REGISTERS_SIZE 0x4000u
+#define CONFIG_MAX     1024u
 
-#define BAR_REGISTERS	0u /* and 1: it is a 64-bit one */
-#define BAR_MSIX	2u
+#define BAR_REGISTERS  0u /* and 1: it is a 64-bit one */
+#define BAR_MSIX       2u
 
-#define NO_VECTOR	0xffffu
-#define ISR_QUEUE	1u
-#define ISR_CONFIG	2u
+#define NO_VECTOR      0xffffu
+#define ISR_QUEUE      1u
+#define ISR_CONFIG     2u
 
-#define STATUS_DRIVERS                                                    \
-	(VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_DRIVER_OK |          \
+#define STATUS_DRIVERS                                           \
+	(VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_DRIVER_OK | \
 	    VIRTIO_FEATURES_OK | VIRTIO_FAILED)
 
 /* What the transport and the virtqueues do for every device. */
-#define FEATURES_ALL                                              \
-	(VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC |            \
-	    VIRTIO_F_EVENT_IDX | VIRTIO_F_RING_PACKED |           \
-	    VIRTIO_F_RING_RESET)
+#define FEATURES_ALL                                                        \
+	(VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | \
+	    VIRTIO_F_RING_PACKED | VIRTIO_F_RING_RESET)
 
 static const struct virtio_class *
 class_of(const struct device *dev)
@@ -80,8 +79,14 @@ enum capability_type {
 
 static const uint8_t pci_access_writable[sizeof(struct capability)] = {
 	[4] = 0xff, /* bar */
-	[8] = 0xff, 0xff, 0xff, 0xff, /* offset */
-	[12] = 0xff, 0xff, 0xff, 0xff, /* length */
+	[8] = 0xff,
+	0xff,
+	0xff,
+	0xff, /* offset */
+	[12] = 0xff,
+	0xff,
+	0xff,
+	0xff, /* length */
 };
 
 /* A PCI function, made anew for each access to the registers of PCI: it
@@ -537,9 +542,8 @@ write_queue(struct device *dev, unsigned offset, uint64_t value)
 	if (offset == QUEUE_SIZE && !fixed && value > 0 && value <= VQ_SIZE_MAX)
 		q->size = (uint16_t)value;
 	else if (offset == QUEUE_VECTOR)
-		q->vector = value < device_type(dev)->nvectors
-		    ? (uint16_t)value
-		    : NO_VECTOR;
+		q->vector = value < device_type(dev)->nvectors ? (uint16_t)value
+							       : NO_VECTOR;
 	else if (offset == QUEUE_ENABLE && !fixed && value == 1)
 		enable_queue(dev, q);
 	else if (offset == QUEUE_DESC && !fixed)
@@ -601,7 +605,8 @@ write_register(struct device *dev, unsigned offset, uint64_t value)
 
 /* Bytes of `value` at `offset` of a register, replaced by those written. */
 static uint64_t
-merge(uint64_t old, unsigned width, uint64_t from, const struct device_access *a)
+merge(
+    uint64_t old, unsigned width, uint64_t from, const struct device_access *a)
 {
 	for (unsigned i = 0; i < a->size; i++) {
 		uint64_t at = a->addr + i;
@@ -691,6 +696,20 @@ config_access(struct device *dev, struct device_access *a)
 		a->data |= (uint64_t)config[at + i] << (8 * i);
 }
 
+/* Doorbells are heard without this, but for those by way of the configuration
+ * space: pending() then says that there is work. */
+static void
+notify_access(struct device *dev, struct device_access *a)
+{
+	struct virtio_context *ctx = device_context(dev);
+	uint64_t i = (a->addr - NOTIFY_AT) / NOTIFY_STRIDE;
+
+	if (!a->write)
+		a->data = 0;
+	else if (i < queues(dev))
+		ctx->left_at[i] = 0;
+}
+
 static void
 registers_access(struct device *dev, struct device_access *a)
 {
@@ -700,6 +719,8 @@ registers_access(struct device *dev, struct device_access *a)
 		isr_access(dev, a);
 	else if (a->addr >= CONFIG_AT && a->addr < NOTIFY_AT)
 		config_access(dev, a);
+	else if (a->addr >= NOTIFY_AT)
+		notify_access(dev, a);
 	else if (!a->write)
 		a->data = 0;
 }
@@ -797,9 +818,14 @@ virtio_configure(struct device *dev, const char *key, const char *val)
 static int
 virtio_reconfigure(struct device *dev, const char *key, const char *val)
 {
-	const struct virtio_class *c = class_of(dev);
+	int rc;
 
-	return c->reconfigure != NULL ? c->reconfigure(dev, key, val) : -ENOENT;
+	if (class_of(dev)->reconfigure == NULL)
+		return -ENOENT;
+	begin(dev);
+	rc = class_of(dev)->reconfigure(dev, key, val);
+	end(dev);
+	return rc;
 }
 
 static bool
@@ -838,10 +864,11 @@ virtio_access(struct device *dev, struct device_access *a)
 }
 
 static int
-virtio_prepare(void *context)
+virtio_prepare(const struct device_type *type, void *context)
 {
-	(void)context;
-	return 0;
+	const struct virtio_class *c = type->family;
+
+	return c->prepare != NULL ? c->prepare(context) : 0;
 }
 
 static int
@@ -901,8 +928,11 @@ static void
 virtio_resize(
     struct device *dev, unsigned stream, uint16_t columns, uint16_t rows)
 {
-	if (class_of(dev)->resize != NULL)
-		class_of(dev)->resize(dev, stream, columns, rows);
+	if (class_of(dev)->resize == NULL)
+		return;
+	begin(dev);
+	class_of(dev)->resize(dev, stream, columns, rows);
+	end(dev);
 }
 
 static bool
