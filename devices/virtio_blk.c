@@ -86,7 +86,8 @@ static const struct device_type virtio_blk = {
 	.name = "virtio-blk",
 	.title = "virtio disk",
 	.state_version = BLOCK_STATE_VERSION,
-	VIRTIO_DEVICE_TYPE(class, struct block_state, struct blk_context),
+	VIRTIO_DEVICE_TYPE(
+	    class, BLOCK_QUEUES_MAX, struct block_state, struct blk_context),
 	.log_size = VIRTIO_LOG_SIZE(BLOCK_QUEUES_MAX),
 	/* The ring, the fence's end, the predecessor's. */
 	.fds = 4,

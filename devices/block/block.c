@@ -421,7 +421,8 @@ block_start(struct device *dev, struct block_backend *b, int mailbox,
 
 	c->tokens.last = &c->tokens.first;
 	c->bounce.last = &c->bounce.first;
-	c->zeroes = c->bounces[BLOCK_BOUNCES];
+	c->bounces = (uint8_t(*)[BLOCK_BOUNCE_SIZE])(
+	    ((uintptr_t)c->memory + 4095) & ~(uintptr_t)4095);
 	for (unsigned i = 0; i < BLOCK_BOUNCES; i++)
 		c->free_bounce[c->nbounces++] = (int)i;
 	c->fence_read_end = fence_read_end;
@@ -523,21 +524,40 @@ has_requests(const struct block_context *c, unsigned q)
 	return false;
 }
 
+/* What a predecessor has started may touch the driver's buffers. */
+static void
+await_fence(struct device *dev)
+{
+	struct block_context *c = device_context(dev);
+
+	if (c->open)
+		return;
+	if (c->fence.behind >= 0)
+		(void)device_watch(dev, c->fence.behind, 0);
+	if (fence_wait(&c->fence) == 0)
+		(void)open_fence(dev);
+}
+
+void
+block_driver_reset(struct device *dev)
+{
+	struct block_context *c = device_context(dev);
+	struct block_state *s = device_state(dev);
+
+	s->writeback = block_first_writeback(s);
+	/* A queue that this process has not opened was not quiesced. */
+	if (c->backend)
+		await_fence(dev);
+}
+
 void
 block_quiesce(struct device *dev, unsigned q)
 {
 	struct block_context *c = device_context(dev);
-	int behind = c->fence.behind;
 
 	if (!c->backend)
 		return;
-	if (!c->open) {
-		/* What the predecessor has started may touch the buffers. */
-		if (behind >= 0)
-			(void)device_watch(dev, behind, 0);
-		if (fence_wait(&c->fence) == 0)
-			(void)open_fence(dev);
-	}
+	await_fence(dev);
 	drop_waiting(dev, q);
 	while (has_requests(c, q)) {
 		(void)c->backend->ops->wait(c->backend);

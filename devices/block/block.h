@@ -128,10 +128,10 @@ struct block_context {
 	unsigned never_used; /* those from here on are not in the list */
 	struct block_queue tokens, bounce;
 	int free_bounce[BLOCK_BOUNCES];
-	uint8_t *zeroes; /* BLOCK_BOUNCE_SIZE bytes */
+	/* BLOCK_BOUNCES + 1 of them, aligned; the last one stays zeroes. */
+	uint8_t (*bounces)[BLOCK_BOUNCE_SIZE];
 	struct block_request request[BLOCK_REQUESTS_MAX];
-	uint8_t bounces[BLOCK_BOUNCES + 1][BLOCK_BOUNCE_SIZE]
-	    __attribute__((aligned(4096)));
+	uint8_t memory[(BLOCK_BOUNCES + 1) * BLOCK_BOUNCE_SIZE + 4096];
 };
 
 /*

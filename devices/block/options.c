@@ -74,8 +74,8 @@ block_offered(struct device *dev)
 }
 
 /* The mode that the driver finds, and that it may change. */
-static uint8_t
-first_writeback(const struct block_state *s)
+uint8_t
+block_first_writeback(const struct block_state *s)
 {
 	return s->cache != BLOCK_CACHE_WRITETHROUGH &&
 	    s->cache != BLOCK_CACHE_DIRECTSYNC;
@@ -91,14 +91,6 @@ block_reset(struct device *dev)
 	s->cache = BLOCK_CACHE_WRITEBACK;
 	s->discard = 1;
 	s->writeback = 1;
-}
-
-void
-block_driver_reset(struct device *dev)
-{
-	struct block_state *s = device_state(dev);
-
-	s->writeback = first_writeback(s);
 }
 
 static bool
@@ -165,7 +157,7 @@ parse_cache(struct block_state *s, const char *val)
 		if (strcmp(cache_names[i], val) != 0)
 			continue;
 		s->cache = i;
-		s->writeback = first_writeback(s);
+		s->writeback = block_first_writeback(s);
 		return 0;
 	}
 	return -EINVAL;
@@ -382,7 +374,7 @@ block_is_durable(struct device *dev)
 	if (virtio_has(dev, F_CONFIG_WCE))
 		return !s->writeback;
 	/* 5.2.6.2: without flushes, or if it was so from the start. */
-	return !virtio_has(dev, F_FLUSH) || !first_writeback(s);
+	return !virtio_has(dev, F_FLUSH) || !block_first_writeback(s);
 }
 
 void

@@ -8,6 +8,8 @@
 
 /* Set the state's size, if it has none.  0 or -EINVAL, said in the log. */
 int block_find_size(struct device *dev, struct block_backend *b);
+/* The writeback field that a driver finds. */
+uint8_t block_first_writeback(const struct block_state *s);
 /* Must a write be durable when it is answered? */
 bool block_is_durable(struct device *dev);
 void block_get_limits(struct device *dev, struct block_limits *l);

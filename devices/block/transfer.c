@@ -91,7 +91,7 @@ prepare_zeroes(struct block_context *c, struct block_request *r)
 	    MIN(io->length, (uint64_t)ZERO_SEGMENTS * BLOCK_BOUNCE_SIZE);
 	left = io->length;
 	for (io->niov = 0; left > 0; io->niov++) {
-		r->iov[io->niov].iov_base = c->zeroes;
+		r->iov[io->niov].iov_base = c->bounces[BLOCK_BOUNCES];
 		r->iov[io->niov].iov_len = MIN(left, BLOCK_BOUNCE_SIZE);
 		left -= r->iov[io->niov].iov_len;
 	}
