@@ -270,7 +270,7 @@ harness_prepare(struct harness *h, const struct device_type *t)
 		return;
 	for (int i = 0; i < HARNESS_FDS_SCANNED; i++)
 		before[i] = fcntl(i, F_GETFD) >= 0;
-	BUG_ON(t->ops->prepare(h->context) < 0);
+	BUG_ON(t->ops->prepare(t, h->context) < 0);
 	for (int i = 0; i < HARNESS_FDS_SCANNED; i++)
 		h->prepared[i] = !before[i] && fcntl(i, F_GETFD) >= 0;
 }

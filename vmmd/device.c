@@ -58,6 +58,13 @@ device_init(struct device *d, struct vm *vm)
 	for (unsigned i = 0; i < MANIFEST_STREAMS; i++)
 		d->stream[i] = (struct device_stream){ MEMORY_NONE, MEMORY_NONE,
 			-1, -1, -1, -1 };
+	for (unsigned i = 0; i < MANIFEST_VECTORS; i++)
+		d->vector[i] = -1;
+	for (unsigned i = 0; i < MANIFEST_DOORBELLS; i++)
+		d->wiring.bell_fd[i] = -1;
+	for (unsigned i = 0; i < MANIFEST_FILES; i++)
+		d->file[i] = -1;
+	d->link = (struct device_link){ MEMORY_NONE, { -1, -1 }, { -1, -1 } };
 }
 
 static void
@@ -144,6 +151,10 @@ on_hello(struct device *d, const Bulkhead__Hello *hello)
 		device_kill(d, "it came back with another shape");
 		return;
 	}
+	if (!d->loader && d->config->network && m.dma != 0) {
+		device_kill(d, "it would have guest memory and a network");
+		return;
+	}
 	/* What it waits for now is not its own fault. */
 	event_del(d->on_timer);
 	d->manifest = m;
@@ -161,6 +172,8 @@ on_ready(struct device *d)
 	d->state = DEVICE_RUNNING;
 	d->ready_ns = time_now_ns();
 	event_del(d->on_timer);
+	/* A vCPU that waits for a write may be told of it only now. */
+	wiring_apply(&d->wiring);
 	if (d->restarts == 0)
 		return;
 	/* The dead one may have taken the kick for a request with it. */
@@ -170,8 +183,9 @@ on_ready(struct device *d)
 	    (unsigned)((d->ready_ns - d->died_ns) / 1000));
 }
 
+/* For the operator: what the device says, or is the reason for. */
 static void
-on_log(struct device *d, const Bulkhead__Log *log)
+tell(struct device *d, unsigned level, const char *text)
 {
 	uint64_t now = time_now_ns();
 
@@ -180,7 +194,76 @@ on_log(struct device *d, const Bulkhead__Log *log)
 		d->logs = 0;
 	}
 	if (d->logs++ < LOGS_PER_SECOND)
-		client_event(d->vm, d->name, log->level, "%.200s", log->text);
+		client_event(d->vm, d->name, level, "%.200s", text);
+}
+
+void
+device_report(struct device *d)
+{
+	char text[WIRING_TEXT];
+
+	if (port_faulted(d->port))
+		device_kill(d, "broke the ring's rules");
+	if (wiring_refusal(&d->wiring, text))
+		tell(d, 1, text);
+}
+
+/* ---- a client's question ---- */
+
+int
+device_reconfigure(struct device *d, struct client *c, uint64_t seq,
+    const Bulkhead__SetParams *set)
+{
+	Bulkhead__Reconfigure r;
+	int err;
+
+	if (d->state != DEVICE_RUNNING || d->finishing)
+		return -EAGAIN;
+	if (d->question.asked_ns != 0)
+		return -EBUSY;
+	bulkhead__reconfigure__init(&r);
+	r.params = set->params;
+	r.n_params = set->n_params;
+	err = channel_send(
+	    &d->channel, BULKHEAD__ENVELOPE__BODY_RECONFIGURE, &r, NULL, 0, 0);
+	if (err < 0)
+		return err;
+	d->question = (struct device_question){
+		.client = c,
+		.client_seq = seq,
+		.seq = d->channel.seq,
+		.asked_ns = time_now_ns(),
+	};
+	return 0;
+}
+
+/* error: 0 or a positive errno. */
+static void
+answer_question(struct device *d, int error, const char *text)
+{
+	struct device_question q = d->question;
+
+	d->question = (struct device_question){ .client = NULL };
+	if (q.client != NULL)
+		client_answer(q.client, q.client_seq, error, text);
+}
+
+static void
+on_ok(struct device *d, uint64_t seq)
+{
+	if (d->question.asked_ns == 0 || seq != d->question.seq)
+		device_kill(d, "it answers what nobody asked");
+	else
+		answer_question(d, 0, "");
+}
+
+static void
+on_failure(struct device *d, uint64_t seq, const Bulkhead__Failure *f)
+{
+	if (d->question.asked_ns != 0 && seq == d->question.seq)
+		answer_question(d, f->error > 0 ? f->error : EINVAL, f->text);
+	else
+		snprintf(d->failure, sizeof(d->failure), "%.200s", f->text);
 }
 
 static void
@@ -213,14 +296,16 @@ on_envelope(struct device *d, const Bulkhead__Envelope *e)
 		d->ping_ns = 0;
 		break;
 	case BULKHEAD__ENVELOPE__BODY_LOG:
-		on_log(d, e->log);
+		tell(d, e->log->level, e->log->text);
 		break;
 	case BULKHEAD__ENVELOPE__BODY_PLATFORM:
 		on_platform(d, e->platform);
 		break;
 	case BULKHEAD__ENVELOPE__BODY_FAILURE:
-		snprintf(
-		    d->failure, sizeof(d->failure), "%.200s", e->failure->text);
+		on_failure(d, e->seq, e->failure);
+		break;
+	case BULKHEAD__ENVELOPE__BODY_OK:
+		on_ok(d, e->seq);
 		break;
 	case BULKHEAD__ENVELOPE__BODY_LOADED:
 		d->state = DEVICE_DONE;
@@ -329,6 +414,8 @@ forget_process(struct device *d)
 	d->pidfd = -1;
 	d->pid = 0;
 	d->ping_ns = 0;
+	if (d->question.asked_ns != 0)
+		answer_question(d, EAGAIN, "the device died");
 }
 
 static void
@@ -488,11 +575,13 @@ start_process(struct device *d, int theirs, char *err, size_t size)
 	char program[] = "devhost";
 	char *const argv[] = { program, d->type, NULL };
 	const struct sandbox_spawn spawn = {
-		.exec_fd = d->vm->devhost_fd,
+		.exec_fd =
+		    d->vm->create.fds[d->loader ? 0 : d->config->program],
 		.argv = argv,
 		.control_fd = theirs,
 		.mode = d->vm->sandbox,
 		.uid = device_uid(getpid(), index_of(d)),
+		.network = !d->loader && d->config->network,
 	};
 	int r = sandbox_spawn(&spawn, &d->pid, &d->pidfd, err, size);
 
@@ -568,6 +657,11 @@ device_check(struct device *d, uint64_t now_ns)
 		device_kill(d, "broke the ring's rules");
 		return;
 	}
+	if (d->question.asked_ns != 0 &&
+	    now_ns - d->question.asked_ns > PONG_NS) {
+		device_kill(d, "hung: no answer to a question");
+		return;
+	}
 	if (port_waited_ns(d->port, d->ready_ns, now_ns) > HUNG_NS) {
 		device_kill(d, "hung: a vCPU waited for more than a second");
 		return;
@@ -587,26 +681,5 @@ device_destroy(struct device *d)
 	forget_process(d);
 	if (d->on_timer != NULL)
 		event_free(d->on_timer);
-	for (unsigned i = 0; i < MANIFEST_IRQS; i++) {
-		if (d->irq[i].trigger >= 0)
-			close(d->irq[i].trigger);
-		if (d->irq[i].resample >= 0)
-			close(d->irq[i].resample);
-	}
-	for (unsigned i = 0; i < MANIFEST_STREAMS; i++) {
-		struct device_stream *s = &d->stream[i];
-		const int fds[] = { s->out_data, s->out_space, s->in_data,
-			s->in_space };
-
-		for (unsigned j = 0; j < ARRAY_LEN(fds); j++)
-			if (fds[j] >= 0)
-				close(fds[j]);
-		memory_destroy(&s->out);
-		memory_destroy(&s->in);
-	}
-	if (d->kick_fd >= 0)
-		close(d->kick_fd);
-	memory_destroy(&d->store_mem);
-	memory_destroy(&d->ring_mem);
-	free(d->port);
+	device_close_resources(d);
 }

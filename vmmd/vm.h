@@ -28,11 +28,15 @@
 #include "vmmd/layout.h"
 #include "vmmd/manifest.h"
 #include "vmmd/memory.h"
+#include "vmmd/pci.h"
 #include "vmmd/supervisor.h"
+#include "vmmd/wiring.h"
 
 #define VM_DEVICES_MAX 32u
 #define VM_CLIENTS_MAX 16u
 #define VM_TEXT	       256u
+#define VM_GSI_MSI     24u /* the first that is a message */
+#define VM_GSI_END     1024u
 
 struct vm;
 
@@ -53,6 +57,20 @@ struct device_stream {
 	int out_data, out_space, in_data, in_space; /* eventfds */
 };
 
+/* Packets between two devices; side 0 is the one whose configuration names the
+ * other.  By ring: 0 from side 0, 1 to it. */
+struct device_link {
+	struct memory mem;
+	int data[2], space[2]; /* eventfds */
+};
+
+/* A question of a client's that the device has not answered. */
+struct device_question {
+	struct client *client; /* NULL: none, or it is gone */
+	uint64_t client_seq, seq;
+	uint64_t asked_ns; /* 0: none */
+};
+
 struct device {
 	struct vm *vm;
 	char name[MANIFEST_NAME], type[MANIFEST_NAME];
@@ -69,6 +87,7 @@ struct device {
 	uint64_t last_commit; /* the commit word when it last died */
 	uint64_t died_ns, ready_ns;
 	uint64_t ping_ns; /* when the unanswered ping went; 0: none */
+	struct device_question question;
 	uint64_t log_window_ns;
 	unsigned logs; /* in the window */
 	bool ordered, finishing, reshaped, hung_up;
@@ -80,6 +99,7 @@ struct device {
 	bool greeted_once;
 	struct manifest manifest;
 	int chosen; /* placement; -1: none */
+	struct placement placed;
 	struct memory store_mem, ring_mem;
 	struct store store;
 	int kick_fd;
@@ -87,6 +107,13 @@ struct device {
 		int trigger, resample;
 	} irq[MANIFEST_IRQS];
 	struct device_stream stream[MANIFEST_STREAMS];
+	int vector[MANIFEST_VECTORS]; /* eventfds */
+	struct wiring wiring;
+	struct device *link_peer; /* NULL: none */
+	unsigned link_side;
+	struct device_link link; /* side 0 owns it */
+	const int *files_in; /* as handed in; borrowed */
+	int file[MANIFEST_FILES]; /* by the manifest; borrowed; -1: none */
 	struct port *port;
 	struct budget budget;
 	struct backoff backoff;
@@ -110,6 +137,9 @@ struct placement_message {
 };
 /* The chosen placement of d; it points into *m and into d. */
 void device_fill_placement(struct placement_message *m, struct device *d);
+/* After all have greeted: who is linked to whom, which file is which.  False:
+ * the VM has failed. */
+bool device_resolve(struct device *d);
 /* After the layout: make what outlives it, and bind it.  0 or -errno. */
 int device_build(struct device *d);
 /* Send configure or load, and see to it that it gets on with it. */
@@ -122,7 +152,14 @@ void device_finish(struct device *d);
 /* Every so often: is it hung? */
 void device_check(struct device *d, uint64_t now_ns);
 const char *device_state_name(const struct device *d);
+/* Have the device change parameters, and its client answered.  0 or -errno. */
+int device_reconfigure(struct device *d, struct client *c, uint64_t seq,
+    const Bulkhead__SetParams *set);
+/* What it has noted for the operator. */
+void device_report(struct device *d);
 void device_destroy(struct device *d);
+/* The part of that which is in resources.c. */
+void device_close_resources(struct device *d);
 
 /* ---- client.c: those who talk to us ---- */
 
@@ -142,10 +179,32 @@ void client_drop_all(struct vm *vm);
 /* Tell every client.  level: 0 error, 1 warning, 2 information, 3 debug. */
 void client_event(struct vm *vm, const char *device, unsigned level,
     const char *fmt, ...) PRINTF_LIKE(4, 5);
+/* The answer to a client's question: 0, or a positive errno and why. */
+void client_answer(struct client *c, uint64_t seq, int error, const char *text);
 bool client_owner_is_here(struct vm *vm);
 void client_started(struct vm *vm);
 void client_failed(struct vm *vm, int error, const char *text);
 void client_ended(struct vm *vm);
+
+/* ---- describe.c: what clients ask and only reading answers ---- */
+
+void describe_vm(struct client *c, uint64_t seq);
+/* Of the device of that name, or of all if it is "". */
+void describe_stats(struct client *c, uint64_t seq, const char *device);
+
+/* ---- proc.c: what the kernel knows of a process ---- */
+
+struct proc_memory {
+	uint64_t ram_mapped; /* bytes of mappings of guest RAM */
+	uint64_t private_bytes; /* of no one else's */
+};
+
+/* Open /proc, once and for all. */
+void proc_init(void);
+/* Zeroes for what cannot be read. */
+void proc_memory(pid_t pid, struct proc_memory *out);
+uint64_t proc_cpu_ns(pid_t pid);
+uint64_t proc_thread_cpu_ns(pthread_t thread);
 
 /* ---- vcpu.c ---- */
 
@@ -188,9 +247,10 @@ struct vm {
 	uint64_t made_ns, stage_ns, run_ns;
 	int64_t clock_offset_ns;
 
-	struct channel_message create; /* kept for its strings */
+	struct channel_message create; /* kept for its strings and its fds */
 	const Bulkhead__CreateVm *config;
-	int devhost_fd, kernel_fd, initrd_fd;
+	unsigned nprograms; /* the first of those fds */
+	int kernel_fd, initrd_fd; /* borrowed from there */
 	enum sandbox_mode sandbox;
 	uint64_t spin_ns;
 	uint32_t device_spin_us;
@@ -201,6 +261,9 @@ struct vm {
 	struct memory ram;
 	struct layout_ram layout;
 	struct address_map map;
+	struct pci pci;
+	struct wiring_bus wiring;
+	unsigned next_gsi;
 
 	struct device device[VM_DEVICES_MAX];
 	unsigned ndevices;

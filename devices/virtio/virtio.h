@@ -152,14 +152,14 @@ extern const struct device_ops virtio_ops;
 #define VIRTIO_REGION_MSIX	2u
 extern const struct device_placement virtio_placement[1];
 
-#define VIRTIO_DEVICE_TYPE(class_, state_, context_)                   \
-	.dma = DEVICE_DMA_FULL, .placements = virtio_placement,        \
-	.nplacements = 1, .state_size = sizeof(state_),                \
-	.context_size = sizeof(context_),                              \
-	.doorbells = { VIRTIO_REGION_REGISTERS, 0x3000, 4,             \
-		(uint16_t)(class_).queues },                           \
-	.nvectors = (class_).queues + 1, .ops = &virtio_ops,           \
-	.registers = virtio_registers, .nregisters = VIRTIO_REGISTERS, \
+/* queues_: the class's number of queues, as a constant. */
+#define VIRTIO_DEVICE_TYPE(class_, queues_, state_, context_)           \
+	.dma = DEVICE_DMA_FULL, .placements = virtio_placement,         \
+	.nplacements = 1, .state_size = sizeof(state_),                 \
+	.context_size = sizeof(context_),                               \
+	.doorbells = { VIRTIO_REGION_REGISTERS, 0x3000, 4, (queues_) }, \
+	.nvectors = (queues_) + 1, .ops = &virtio_ops,                  \
+	.registers = virtio_registers, .nregisters = VIRTIO_REGISTERS,  \
 	.family = &(class_)
 
 #endif
