@@ -19,11 +19,13 @@
  * event queue is left alone: nothing happens that the guest must know of.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "devices/virtio/virtio.h"
@@ -68,6 +70,7 @@ struct context {
 	struct virtio_context virtio;
 	struct relay *relay;
 	bool gone; /* the relay is */
+	bool kick; /* it has something to see */
 	unsigned next_slot; /* whose turn it is to send */
 	struct iovec iov[VQ_SEGMENTS_MAX];
 };
@@ -91,6 +94,7 @@ put(struct context *ctx, struct stream *to, const struct vq_chain *c,
 	    ctx->iov, VQ_SEGMENTS_MAX);
 	uint64_t head, last;
 
+	ctx->kick = true;
 	for (unsigned i = 0; i < n; i++) {
 		size_t size = ctx->iov[i].iov_len;
 
@@ -309,16 +313,29 @@ run(struct device *dev)
 
 /* ---- the class ---- */
 
+/* Without these the relay could shrink the memory under us: SIGBUS. */
+#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW)
+
 static int
 vsock_start(struct device *dev, bool fresh UNUSED)
 {
 	struct context *ctx = device_context(dev);
-	void *p = mmap(NULL, RELAY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
-	    device_file(dev, MEMORY), 0);
+	int fd = device_file(dev, MEMORY);
+	int seals = fcntl(fd, F_GET_SEALS);
+	struct stat st;
+	void *p;
 
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (seals < 0 || (seals & SEALS) != SEALS ||
+	    st.st_size < (off_t)RELAY_SIZE)
+		return -EINVAL;
+	p = mmap(NULL, RELAY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED)
 		return -errno;
 	ctx->relay = p;
+	/* A former life may have died between a change and its kick. */
+	ctx->kick = true;
 	relay_arm(&ctx->relay->device_armed);
 	return device_watch(dev, device_file(dev, LINK), EPOLLIN);
 }
@@ -440,11 +457,14 @@ settle(struct device *dev)
 
 	/* Before start() there is nothing to tell it with; it is called again.
 	 */
-	if (!ctx->relay || !vsock_settle(&s->vsock, ctx->relay))
+	if (!ctx->relay)
 		return;
-	if (relay_must_wake(&ctx->relay->relay_armed) &&
+	if (vsock_settle(&s->vsock, ctx->relay))
+		ctx->kick = true;
+	if (ctx->kick && relay_must_wake(&ctx->relay->relay_armed) &&
 	    write(device_file(dev, LINK), &kick, 1) < 0 && errno != EAGAIN)
 		ctx->gone = true;
+	ctx->kick = false;
 }
 
 static const struct virtio_class class = {
