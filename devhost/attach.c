@@ -32,16 +32,50 @@ map(int fd, size_t size, void **out)
 	return 0;
 }
 
-/* The fds that Configure brings, by the manifest and the placement. */
-static unsigned
-fds_expected(
-    const struct device_type *type, const struct device_placement *placement)
+/* Does it map guest RAM? */
+static bool
+maps_ram(const struct device_type *type, const struct engine_config *c)
 {
-	unsigned n = 3 + 6 * type->nstreams;
+	return type->dma != DEVICE_DMA_NONE && c->has_ram;
+}
 
-	for (unsigned i = 0; i < placement->nirqs; i++)
-		n += placement->irqs[i].level ? 2 : 1;
+static bool
+bit(uint32_t bits, unsigned i)
+{
+	return bits >> i & 1;
+}
+
+/* The fds that Configure brings, by the manifest and what it says itself. */
+static unsigned
+fds_expected(const struct device_type *type, const struct engine_config *c)
+{
+	unsigned n = 3 + 6 * type->nstreams + type->nvectors +
+	    type->doorbells.count + maps_ram(type, c);
+
+	for (unsigned i = 0; i < c->placement.nirqs; i++)
+		n += c->placement.irqs[i].level ? 2 : 1;
+	for (unsigned i = 0; i < type->nlinks; i++)
+		n += bit(c->links, i) ? 5 : 0;
+	for (unsigned i = 0; i < type->nfiles; i++)
+		n += bit(c->files, i);
 	return n;
+}
+
+static bool
+is_sound(const struct device_type *type, const struct engine_config *c)
+{
+	const struct device_placement *pl = &c->placement;
+	uint64_t ram;
+
+	for (unsigned i = 0; i < type->nfiles; i++)
+		if (!bit(c->files, i) && type->files[i][0] != '?')
+			return false;
+	return pl->nregions == type->placements[0].nregions &&
+	    pl->nirqs == type->placements[0].nirqs &&
+	    c->links >> type->nlinks == 0 && c->link_side <= 1 &&
+	    c->files >> type->nfiles == 0 &&
+	    !__builtin_add_overflow(c->ram_low, c->ram_high, &ram) &&
+	    ram < UINT64_MAX / 2 && c->nfds == fds_expected(type, c);
 }
 
 static int
@@ -70,6 +104,101 @@ attach_streams(struct device *dev, const int *fds)
 	return 0;
 }
 
+static int
+attach_ram(struct device *dev, const struct engine_config *c, int fd)
+{
+	void *p;
+	int rc;
+
+	if (c->ram_low + c->ram_high == 0)
+		return -EPROTO;
+	rc = map(fd, c->ram_low + c->ram_high, &p);
+	if (rc != 0)
+		return rc;
+	dev->ram = p;
+	dev->ram_low = c->ram_low;
+	dev->ram_high = c->ram_high;
+	return 0;
+}
+
+static int
+attach_links(struct device *dev, const struct engine_config *c, const int *fds)
+{
+	int rc;
+
+	for (unsigned i = 0; i < dev->type->nlinks; i++) {
+		struct engine_link *l = &dev->link[i];
+		void *p;
+
+		if (!bit(c->links, i))
+			continue;
+		rc = map(fds[0], PACKET_LINK_SIZE, &p);
+		if (rc != 0)
+			return rc;
+		l->memory = p;
+		l->tx = &l->memory->ring[c->link_side];
+		l->rx = &l->memory->ring[!c->link_side];
+		l->rx_data = fds[1];
+		l->tx_space = fds[2];
+		l->tx_data = fds[3];
+		l->rx_space = fds[4];
+		/* What was put in a former life is news to this one. */
+		l->seen = packet_tail(l->rx);
+		fds += 5;
+	}
+	return 0;
+}
+
+static void
+copy_config(struct device *dev, const struct device_type *type,
+    const struct engine_config *c)
+{
+	dev->type = type;
+	dev->vcpus = c->vcpus;
+	dev->clock_offset_ns = c->clock_offset_ns;
+	dev->context = c->context;
+	dev->watch = c->watch;
+	dev->watcher = c->watcher;
+	dev->until_sample = 1;
+	snprintf(dev->name, sizeof(dev->name), "%s", c->name);
+	dev->placement = c->placement;
+	for (unsigned i = 0; i < dev->placement.nregions; i++) {
+		struct device_region *r = &dev->placement.regions[i];
+
+		snprintf(dev->region_names[i], ENGINE_NAME_MAX, "%s", r->name);
+		r->name = dev->region_names[i];
+	}
+}
+
+/* The fds after the first three, in Configure's order. */
+static int
+attach_rest(struct device *dev, const struct engine_config *c, const int *fds)
+{
+	const struct device_type *type = dev->type;
+	int rc;
+
+	for (unsigned i = 0; i < dev->placement.nirqs; i++) {
+		dev->irq[i].trigger = *fds++;
+		dev->irq[i].resample =
+		    dev->placement.irqs[i].level ? *fds++ : -1;
+	}
+	rc = attach_streams(dev, fds);
+	fds += 6 * type->nstreams;
+	if (rc == 0 && maps_ram(type, c))
+		rc = attach_ram(dev, c, *fds++);
+	if (rc != 0)
+		return rc;
+	for (unsigned i = 0; i < type->nvectors; i++)
+		dev->vector[i].trigger = *fds++;
+	for (unsigned i = 0; i < type->doorbells.count; i++)
+		dev->doorbell[i] = *fds++;
+	rc = attach_links(dev, c, fds);
+	fds += 5 * __builtin_popcount(c->links);
+	for (unsigned i = 0; i < type->nfiles; i++)
+		dev->file[i] = bit(c->files, i) ? *fds++ : -1;
+	return rc;
+}
+
 int
 engine_attach(struct device *dev, const struct device_type *type,
     const struct engine_config *config)
@@ -79,33 +208,21 @@ engine_attach(struct device *dev, const struct device_type *type,
 		.state_size = type->state_size,
 		.log_size = type->log_size,
 		.state_version = type->state_version,
+		.vectors = type->nvectors,
 	};
-	const struct device_placement *pl = &config->placement;
 	size_t size = store_size(&shape);
-	const int *fds = config->fds;
 	void *p;
 	int rc;
 
 	memset(dev, 0, sizeof(*dev));
-	BUG_ON(type->nstreams > DEVICE_STREAMS_MAX);
-	if (size == 0 || pl->nregions > DEVICE_REGIONS_MAX ||
-	    pl->nirqs > DEVICE_IRQS_MAX ||
-	    pl->nregions != type->placements[0].nregions ||
-	    pl->nirqs != type->placements[0].nirqs ||
-	    config->nfds != fds_expected(type, pl))
+	BUG_ON(type->nstreams > DEVICE_STREAMS_MAX ||
+	    type->nvectors > DEVICE_VECTORS_MAX ||
+	    type->doorbells.count > DEVICE_DOORBELLS_MAX ||
+	    type->nlinks > DEVICE_LINKS_MAX || type->nfiles > DEVICE_FILES_MAX);
+	if (size == 0 || !is_sound(type, config))
 		return -EPROTO;
-	dev->type = type;
-	dev->vcpus = config->vcpus;
-	dev->clock_offset_ns = config->clock_offset_ns;
-	snprintf(dev->name, sizeof(dev->name), "%s", config->name);
-	dev->placement = *pl;
-	for (unsigned i = 0; i < pl->nregions; i++) {
-		const char *name = pl->regions[i].name;
-
-		snprintf(dev->region_names[i], ENGINE_NAME_MAX, "%s", name);
-		dev->placement.regions[i].name = dev->region_names[i];
-	}
-	rc = map(fds[0], size, &p);
+	copy_config(dev, type, config);
+	rc = map(config->fds[0], size, &p);
 	if (rc != 0)
 		goto fail;
 	rc = store_attach(&dev->store, p, size, &shape);
@@ -114,17 +231,12 @@ engine_attach(struct device *dev, const struct device_type *type,
 		goto fail;
 	}
 	dev->rings_size = ring_set_size(config->vcpus);
-	rc = map(fds[1], dev->rings_size, &p);
+	rc = map(config->fds[1], dev->rings_size, &p);
 	if (rc != 0)
 		goto fail;
 	dev->rings = p;
-	dev->kick = fds[2];
-	fds += 3;
-	for (unsigned i = 0; i < pl->nirqs; i++) {
-		dev->irq[i].trigger = *fds++;
-		dev->irq[i].resample = pl->irqs[i].level ? *fds++ : -1;
-	}
-	rc = attach_streams(dev, fds);
+	dev->kick = config->fds[2];
+	rc = attach_rest(dev, config, config->fds + 3);
 	if (rc == 0)
 		return 0;
 fail:
@@ -148,5 +260,8 @@ engine_detach(struct device *dev)
 		unmap(dev->stream[i].out, STREAM_SIZE);
 		unmap(dev->stream[i].in, STREAM_SIZE);
 	}
+	unmap(dev->ram, dev->ram_low + dev->ram_high);
+	for (unsigned i = 0; i < DEVICE_LINKS_MAX; i++)
+		unmap(dev->link[i].memory, PACKET_LINK_SIZE);
 	memset(dev, 0, sizeof(*dev));
 }

@@ -7,6 +7,7 @@
 #include "proto/base.h"
 
 #define PLACEMENTS_MAX 8u
+#define PARAMS_MAX     32u
 #define BODY(name)     BULKHEAD__ENVELOPE__BODY_##name
 
 struct placement_message {
@@ -29,6 +30,15 @@ unconst(const char *s)
 	return u.out;
 }
 
+static Bulkhead__Space
+space_of(const struct device_region *r)
+{
+	if (r->space == DEVICE_PCI_CONFIG)
+		return BULKHEAD__SPACE__PCI_CONFIG;
+	return r->space == DEVICE_PIO ? BULKHEAD__SPACE__PIO
+				      : BULKHEAD__SPACE__MMIO;
+}
+
 static void
 fill_placement(struct placement_message *m, const struct device_placement *pl)
 {
@@ -39,17 +49,19 @@ fill_placement(struct placement_message *m, const struct device_placement *pl)
 
 		bulkhead__region__init(to);
 		to->name = unconst(from->name);
-		to->space = from->space == DEVICE_PIO ? BULKHEAD__SPACE__PIO
-						      : BULKHEAD__SPACE__MMIO;
+		to->space = space_of(from);
 		to->start = from->base;
 		to->size = from->size;
 		to->posted = from->posted;
+		to->bar = from->bar;
+		to->wiring = from->wiring;
 		m->regions[i] = to;
 	}
 	for (unsigned i = 0; i < pl->nirqs; i++) {
 		bulkhead__irq__init(&m->irq[i]);
 		m->irq[i].gsi = pl->irqs[i].gsi;
 		m->irq[i].level = pl->irqs[i].level;
+		m->irq[i].pci = pl->irqs[i].pci;
 		m->irqs[i] = &m->irq[i];
 	}
 	m->message.n_regions = pl->nregions;
@@ -58,24 +70,33 @@ fill_placement(struct placement_message *m, const struct device_placement *pl)
 	m->message.irqs = m->irqs;
 }
 
+static size_t
+fill_names(char **out, const char *const *names, unsigned n, unsigned max)
+{
+	BUG_ON(n > max);
+	for (unsigned i = 0; i < n; i++)
+		out[i] = unconst(names[i]);
+	return n;
+}
+
 int
 host_say_hello(struct host *h)
 {
 	const struct device_type *t = h->type;
 	struct placement_message pm[PLACEMENTS_MAX];
 	Bulkhead__Placement *placements[PLACEMENTS_MAX];
-	char *streams[DEVICE_STREAMS_MAX];
+	char *streams[DEVICE_STREAMS_MAX], *links[DEVICE_LINKS_MAX];
+	char *files[DEVICE_FILES_MAX], *counters[DEVICE_COUNTERS_MAX];
+	Bulkhead__Doorbells doorbells;
 	Bulkhead__Hello hello;
 
 	BUG_ON(t->nplacements == 0 || t->nplacements > PLACEMENTS_MAX);
-	BUG_ON(t->nstreams > DEVICE_STREAMS_MAX);
 	bulkhead__hello__init(&hello);
+	bulkhead__doorbells__init(&doorbells);
 	for (unsigned i = 0; i < t->nplacements; i++) {
 		fill_placement(&pm[i], &t->placements[i]);
 		placements[i] = &pm[i].message;
 	}
-	for (unsigned i = 0; i < t->nstreams; i++)
-		streams[i] = unconst(t->streams[i]);
 	hello.type = unconst(t->name);
 	hello.build = unconst(BULKHEAD_VERSION);
 	hello.state_version = t->state_version;
@@ -84,8 +105,26 @@ host_say_hello(struct host *h)
 	hello.dma = (uint32_t)t->dma;
 	hello.n_placements = t->nplacements;
 	hello.placements = placements;
-	hello.n_streams = t->nstreams;
+	hello.n_streams =
+	    fill_names(streams, t->streams, t->nstreams, DEVICE_STREAMS_MAX);
 	hello.streams = streams;
+	hello.n_links =
+	    fill_names(links, t->links, t->nlinks, DEVICE_LINKS_MAX);
+	hello.links = links;
+	hello.n_files =
+	    fill_names(files, t->files, t->nfiles, DEVICE_FILES_MAX);
+	hello.files = files;
+	hello.n_counters = fill_names(
+	    counters, t->counters, t->ncounters, DEVICE_COUNTERS_MAX);
+	hello.counters = counters;
+	if (t->doorbells.count > 0) {
+		doorbells.region = t->doorbells.region;
+		doorbells.offset = t->doorbells.offset;
+		doorbells.stride = t->doorbells.stride;
+		doorbells.count = t->doorbells.count;
+		hello.doorbells = &doorbells;
+	}
+	hello.vectors = t->nvectors;
 	hello.syscalls = h->identity.syscalls;
 	hello.sandbox = h->identity.sandbox;
 	return channel_send(&h->channel, BODY(HELLO), &hello, NULL, 0, 0);
@@ -190,8 +229,17 @@ configure(struct host *h, struct channel_message *m)
 	config.name = c->name;
 	config.vcpus = c->vcpus;
 	config.clock_offset_ns = c->clock_offset_ns;
+	config.has_ram = c->has_ram;
+	config.ram_low = c->ram_low;
+	config.ram_high = c->ram_high;
+	config.links = c->links;
+	config.link_side = c->link_side;
+	config.files = c->files;
 	config.fds = h->fds;
 	config.nfds = h->nfds;
+	config.context = h->context;
+	config.watch = host_watch;
+	config.watcher = h;
 	rc = engine_attach(&h->dev, h->type, &config);
 	if (rc != 0) {
 		host_fail(h, rc, "memory");
@@ -202,8 +250,11 @@ configure(struct host *h, struct channel_message *m)
 		host_fail(h, rc, "state or options");
 		return;
 	}
+	stats_set(&h->dev.store.stats->syscalls, h->identity.syscalls);
+	stats_set(&h->dev.store.stats->sandbox, h->identity.sandbox);
 	bulkhead__ready__init(&ready);
 	ready.recovered = rc;
+	h->takes_up = rc > 0;
 	rc = host_add_events(h);
 	if (rc == 0)
 		rc = channel_send(&h->channel, BODY(READY), &ready, NULL, 0, 0);
@@ -228,6 +279,50 @@ pong(struct host *h, const struct channel_message *m)
 }
 
 static void
+resize(struct host *h, const Bulkhead__Resize *m)
+{
+	/* A stream that is not there is a name that the user mistyped. */
+	for (unsigned i = 0; h->running && i < h->type->nstreams; i++)
+		if (strcmp(h->type->streams[i], m->stream) == 0)
+			engine_resize(&h->dev, i,
+			    (uint16_t)MIN(m->columns, UINT16_MAX),
+			    (uint16_t)MIN(m->rows, UINT16_MAX));
+}
+
+static void
+reconfigure(struct host *h, const struct channel_message *m)
+{
+	const Bulkhead__Reconfigure *r = m->envelope->reconfigure;
+	const char *keys[PARAMS_MAX], *values[PARAMS_MAX];
+	Bulkhead__Failure failure;
+	Bulkhead__Ok ok;
+	unsigned bad = 0;
+	char text[80] = "too many parameters";
+	int rc = -EINVAL;
+
+	bulkhead__failure__init(&failure);
+	bulkhead__ok__init(&ok);
+	if (h->running && r->n_params <= PARAMS_MAX) {
+		for (unsigned i = 0; i < r->n_params; i++) {
+			keys[i] = r->params[i]->key;
+			values[i] = r->params[i]->value;
+		}
+		rc = engine_reconfigure(
+		    &h->dev, (unsigned)r->n_params, keys, values, &bad);
+		if (rc < 0)
+			snprintf(text, sizeof(text), "%.40s: %s", keys[bad],
+			    rc == -ENOENT ? "not a parameter that can change"
+					  : strerrordesc_np(-rc));
+	}
+	failure.error = rc;
+	failure.text = text;
+	/* A broker that is gone is seen by the next receive. */
+	(void)channel_send(&h->channel, rc == 0 ? BODY(OK) : BODY(FAILURE),
+	    rc == 0 ? (void *)&ok : (void *)&failure, NULL, 0,
+	    m->envelope->seq);
+}
+
+static void
 treat(struct host *h, struct channel_message *m)
 {
 	int what = (int)m->envelope->body_case;
@@ -239,8 +334,12 @@ treat(struct host *h, struct channel_message *m)
 		pong(h, m);
 	else if (what == BODY(POWER_BUTTON) && h->running)
 		engine_power_button(&h->dev);
+	else if (what == BODY(RESIZE))
+		resize(h, m->envelope->resize);
+	else if (what == BODY(RECONFIGURE))
+		reconfigure(h, m);
 	else if (what == BODY(FINISH))
-		host_finish(h, HOST_EXIT_OK);
+		host_finish_idle(h);
 	pthread_mutex_unlock(&h->lock);
 }
 

@@ -5,22 +5,37 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 #include "devhost/host.h"
 #include "devhost/loader.h"
 #include "devhost/manifest.h"
 #include "proto/base.h"
+#include "proto/channel.h"
 
 #define CONTROL_FD 3
-/* Beside the fds of a Configure: 0 to 3, epoll, libevent's pipe. */
-#define FDS_MAX 96u
+/*
+ * Beside the fds of a Configure, which are all there once more while it is
+ * received: 0 to 3, epoll, what prepare() made.
+ */
+#define FDS_MAX (CHANNEL_FDS_MAX + 96u)
 
-/* A device maps its store, rings and streams, and no guest RAM. */
-#define ADDRESS_SPACE (128u << 20)
+/* A device maps its store, rings and streams; a link is 33 MiB. */
+#define ADDRESS_SPACE	   ((rlim_t)128 << 20)
+#define ADDRESS_SPACE_LINK ((rlim_t)1 << 30)
+/* One that may map guest RAM hears only later how much that is. */
+#define ADDRESS_SPACE_RAM ((rlim_t)1 << 42)
 #if defined(BULKHEAD_ASAN) || defined(BULKHEAD_TSAN)
 #undef ADDRESS_SPACE
-#define ADDRESS_SPACE 0 /* shadow memory is terabytes */
+#undef ADDRESS_SPACE_LINK
+#define ADDRESS_SPACE	   0 /* shadow memory is terabytes */
+#define ADDRESS_SPACE_LINK 0
 #endif
+
+/* Of the kernel's own, that do the requests of an io_uring which would block. */
+#define KERNEL_THREADS_MAX 64u
+/* Disk images may be larger than the sandbox's usual limit. */
+#define FILE_BYTES_MAX ((rlim_t)1 << 50)
 
 static void
 print_usage(FILE *to)
@@ -44,6 +59,23 @@ find(const char *name)
 	return t;
 }
 
+static bool
+uses_io_uring(const struct device_type *type)
+{
+	for (unsigned i = 0; i < type->nsyscalls; i++)
+		if (type->syscalls[i].nr == __NR_io_uring_enter)
+			return true;
+	return false;
+}
+
+static rlim_t
+address_space(const struct device_type *type)
+{
+	if (type->dma != DEVICE_DMA_NONE)
+		return ADDRESS_SPACE_RAM;
+	return type->nlinks > 0 ? ADDRESS_SPACE_LINK : ADDRESS_SPACE;
+}
+
 static int
 run(const struct device_type *type)
 {
@@ -52,8 +84,10 @@ run(const struct device_type *type)
 		.mode = sandbox_inherited_mode(),
 		.syscalls = list,
 		.nsyscalls = manifest_syscalls(type, list),
-		.max_as_bytes = ADDRESS_SPACE,
-		.max_fds = FDS_MAX,
+		.max_as_bytes = address_space(type),
+		.max_fds = FDS_MAX + type->fds,
+		.max_threads = uses_io_uring(type) ? KERNEL_THREADS_MAX : 0,
+		.max_file_bytes = type->nfiles > 0 ? FILE_BYTES_MAX : 0,
 	};
 	struct host_identity identity = { 0 };
 	char err[256] = "";

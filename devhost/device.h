@@ -20,9 +20,10 @@
  * log, stream(), resize(), timer() and reconfigure() are work calls too.  There
  * it may touch guest RAM, its files, its links, its output streams and its log
  * as well as the state; the host commits and settles after each, and
- * device_commit() commits in the middle of one.  What makes such work safe against death is
- * the device's own protocol on the log (devices/virtio/virtqueue.h has one),
- * and that start() after a restart takes up what the log says is unfinished.
+ * device_commit() commits in the middle of one.  What makes such work safe
+ * against death is the device's own protocol on the log
+ * (devices/virtio/virtqueue.h has one), and that start() after a restart takes
+ * up what the log says is unfinished.
  *
  * All calls into one device are serialized.  The state is plain memory without
  * pointers; after a restart it is checked by valid() before it is used.
@@ -37,6 +38,7 @@
 
 struct aml;
 struct device;
+struct device_type;
 struct packet_ring;
 struct sandbox_syscall;
 
@@ -184,7 +186,7 @@ struct device_ops {
 	 * make in context what needs system calls that are not to be allowed
 	 * later.  0 or -errno.
 	 */
-	int (*prepare)(void *context);
+	int (*prepare)(const struct device_type *type, void *context);
 	/*
 	 * Work: the process is about to go on from the committed state, which
 	 * is valid and settled; fresh: it has just been reset.  Take up what
@@ -217,6 +219,11 @@ struct device_type {
 	const char *name; /* of the type: "serial" */
 	const char *title; /* one line */
 	bool platform; /* part of the standard PC, added by default */
+	/* Its process talks to the network by itself: it stays in the network
+	 * namespace of vmmd.  For no device that touches guest RAM. */
+	bool network;
+	/* Fds that it may have open beside the host's and those handed in. */
+	unsigned fds;
 	enum device_dma dma;
 	uint32_t state_version;
 	uint32_t state_size; /* bytes, 0 to STORE_STATE_MAX */
@@ -332,7 +339,11 @@ bool device_dma_discard(struct device *dev, uint64_t gpa, size_t n);
 
 /* File i of the type's list; -1: not handed in.  Stays the host's. */
 int device_file(struct device *dev, unsigned i);
-/* Have ready() called for an fd, level-triggered; 0 events: no more. */
+/*
+ * Work: have ready() called for an fd, level-triggered; events: EPOLLIN and
+ * EPOLLOUT, of which an error or a hang-up sets both; 0: no more, to be said
+ * before the fd is closed.  0 or -ENOMEM.
+ */
 int device_watch(struct device *dev, int fd, uint32_t events);
 
 /*
@@ -347,9 +358,14 @@ void device_link_kick(struct device *dev, unsigned link);
 void device_count(struct device *dev, unsigned counter, uint64_t n);
 /* Set one that is a level, not a count. */
 void device_gauge(struct device *dev, unsigned counter, uint64_t value);
-/* A request of the guest was done: for the counters that all devices have. */
+/*
+ * A request of the guest was done: for the counters that all devices have.
+ * latency_ns 0: it was not measured.
+ */
 void device_count_request(struct device *dev, uint64_t bytes_in,
     uint64_t bytes_out, uint64_t latency_ns);
+/* Requests that are in flight now. */
+void device_queue_depth(struct device *dev, uint64_t n);
 
 /* Bytes that the output stream has accepted, ever: what is below is done. */
 uint64_t device_output_head(struct device *dev, unsigned stream);

@@ -1,16 +1,13 @@
-/* The engine under one device: steps, commits, effects. */
+/* The engine under one device: steps, work, commits, effects. */
 #include "devhost/engine.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "proto/base.h"
 
-/* One line for the operator per this time. */
-#define LINE_INTERVAL_NS 100000000u
 /* A timer that is always due must not keep the loop from the rest. */
 #define TIMER_STEPS_MAX 64
 
@@ -23,22 +20,22 @@ device_type_find(const char *name)
 	return NULL;
 }
 
-static void
-fail(struct device *dev, int error)
+void
+engine_fail(struct device *dev, int error)
 {
 	if (dev->error == 0)
 		dev->error = error;
 }
 
-static void
-signal_fd(struct device *dev, int fd)
+void
+engine_signal(struct device *dev, int fd)
 {
 	uint64_t one = 1;
 
 	/* EAGAIN: the counter is at its top, so the reader wakes anyway. */
 	if (write(fd, &one, sizeof(one)) < 0 && errno != EAGAIN &&
 	    errno != EINTR)
-		fail(dev, -errno);
+		engine_fail(dev, -errno);
 }
 
 static void
@@ -58,11 +55,33 @@ commit(struct device *dev)
 
 /* ---- steps ---- */
 
+/*
+ * One in STATS_SAMPLE on the average, at no fixed distance: a driver's loop of
+ * two registers must not show one of them only.
+ */
+static unsigned
+next_sample(struct device *dev)
+{
+	dev->sample_seed = dev->sample_seed * 1664525u + 1013904223u;
+	return 1 + (dev->sample_seed >> 16) % (2 * STATS_SAMPLE - 1);
+}
+
+static void
+timed_access(struct device *dev, struct device_access *a)
+{
+	uint64_t begin = time_now_ns();
+
+	dev->type->ops->access(dev, a);
+	stats_note(&dev->store.stats->handler, time_now_ns() - begin);
+	dev->until_sample = next_sample(dev);
+}
+
 /* The access itself, on the working copy. */
 static int
 access_step(
     struct device *dev, const struct ring_request *req, uint64_t *answer)
 {
+	struct stats_device *st = dev->store.stats;
 	struct device_access a = {
 		.addr = req->addr,
 		.data = req->op == RING_READ ? UINT64_MAX : req->data,
@@ -77,11 +96,16 @@ access_step(
 	    a.addr >= dev->placement.regions[a.region].size)
 		return -EPROTO;
 	a.data &= ring_size_mask(a.size);
-	dev->type->ops->access(dev, &a);
+	dev->in_access = true;
+	if (__builtin_expect(--dev->until_sample == 0, 0))
+		timed_access(dev, &a);
+	else
+		dev->type->ops->access(dev, &a);
+	dev->in_access = false;
 	*answer = a.write ? 0 : a.data & ring_size_mask(a.size);
-	stats_add(a.write ? &dev->store.stats->writes
-			    : &dev->store.stats->reads,
-	    1);
+	stats_add(a.write ? &st->writes : &st->reads, 1);
+	if (req->op == RING_WRITE_POSTED)
+		stats_add(&st->posted, 1);
 	return 0;
 }
 
@@ -130,10 +154,17 @@ engine_send_irqs(struct device *dev)
 
 		/* The guest may have seen to it meanwhile. */
 		if ((dev->late_irqs & bit) && dev->irq[i].level) {
-			signal_fd(dev, dev->irq[i].trigger);
+			engine_signal(dev, dev->irq[i].trigger);
 			stats_add(&dev->store.stats->interrupts, 1);
 		}
 		dev->late_irqs &= ~bit;
+	}
+	while (dev->late_vectors != 0) {
+		unsigned i = (unsigned)__builtin_ctzll(dev->late_vectors);
+
+		engine_signal(dev, dev->vector[i].trigger);
+		stats_add(&dev->store.stats->interrupts, 1);
+		dev->late_vectors &= dev->late_vectors - 1;
 	}
 }
 
@@ -145,7 +176,7 @@ engine_send_outputs(struct device *dev)
 
 		if ((dev->late_outputs & bit) &&
 		    stream_kick_consumer(dev->stream[i].out))
-			signal_fd(dev, dev->stream[i].out_data);
+			engine_signal(dev, dev->stream[i].out_data);
 		dev->late_outputs &= ~bit;
 	}
 }
@@ -163,7 +194,7 @@ engine_stream(struct device *dev, unsigned stream)
 		stream_arm_consumer(s->in);
 		before = s->in_pos;
 		dev->type->ops->stream(dev, stream, device_now(dev));
-		commit(dev);
+		engine_commit_work(dev);
 	} while (s->in_pos != before && stream_available(s->in, s->in_pos) > 0);
 }
 
@@ -177,11 +208,43 @@ engine_power_button(struct device *dev)
 }
 
 void
+engine_resize(
+    struct device *dev, unsigned stream, uint16_t columns, uint16_t rows)
+{
+	BUG_ON(stream >= dev->type->nstreams);
+	if (!dev->type->ops->resize)
+		return;
+	dev->type->ops->resize(dev, stream, columns, rows);
+	engine_commit_work(dev);
+}
+
+int
+engine_reconfigure(struct device *dev, unsigned n, const char *const *keys,
+    const char *const *values, unsigned *bad)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < n; i++) {
+		*bad = i;
+		rc = dev->type->ops->reconfigure
+		    ? dev->type->ops->reconfigure(dev, keys[i], values[i])
+		    : -ENOENT;
+	}
+	if (rc != 0) {
+		/* What was accepted before the refusal is undone. */
+		store_recover(&dev->store);
+		return rc;
+	}
+	engine_commit_work(dev);
+	return 0;
+}
+
+void
 engine_resample(struct device *dev, unsigned irq)
 {
 	/* The guest's EOI has let the line fall: raise it if it is high. */
 	if (dev->irq[irq].level)
-		signal_fd(dev, dev->irq[irq].trigger);
+		engine_signal(dev, dev->irq[irq].trigger);
 }
 
 uint64_t
@@ -200,9 +263,92 @@ engine_timer(struct device *dev)
 		if (due > now)
 			return due - now;
 		ops->timer(dev, now);
-		commit(dev);
+		engine_commit_work(dev);
+		dev->timer_steps++;
 	}
 	return 0;
+}
+
+/* ---- work ---- */
+
+void
+engine_commit_work(struct device *dev)
+{
+	for (unsigned i = 0; i < dev->type->nlinks; i++) {
+		struct engine_link *l = &dev->link[i];
+
+		if (l->memory)
+			l->full = packet_space(l->tx) <= 0;
+	}
+	commit(dev);
+}
+
+void
+engine_doorbell(struct device *dev, unsigned doorbell)
+{
+	BUG_ON(doorbell >= dev->type->doorbells.count);
+	stats_add(&dev->store.stats->doorbells, 1);
+	if (!dev->type->ops->doorbell)
+		return;
+	dev->type->ops->doorbell(dev, doorbell);
+	engine_commit_work(dev);
+}
+
+void
+engine_ready(struct device *dev, int fd, uint32_t events)
+{
+	dev->type->ops->ready(dev, fd, events);
+	engine_commit_work(dev);
+}
+
+unsigned
+engine_poll(struct device *dev)
+{
+	const struct device_ops *ops = dev->type->ops;
+	unsigned calls = 0;
+
+	for (unsigned i = 0; i < dev->type->nlinks; i++)
+		if (engine_link_pending(dev, i)) {
+			engine_link(dev, i);
+			calls++;
+		}
+	if (ops->pending && ops->pending(dev)) {
+		ops->poll(dev);
+		engine_commit_work(dev);
+		calls++;
+	}
+	return calls;
+}
+
+bool
+engine_idle(struct device *dev)
+{
+	return !dev->type->ops->idle || dev->type->ops->idle(dev);
+}
+
+/* ---- start ---- */
+
+/*
+ * A former life may have died between a byte, a packet or an answer and its
+ * word: say them again.
+ */
+static void
+say_again(struct device *dev)
+{
+	const struct store_position *p = store_positions(&dev->store);
+
+	for (unsigned i = 0; i < dev->vcpus; i++)
+		ring_answer(&dev->rings->ring[i], p[i].next, p[i].answer);
+	for (unsigned i = 0; i < dev->type->nstreams; i++) {
+		engine_stream(dev, i);
+		engine_signal(dev, dev->stream[i].out_data);
+		engine_signal(dev, dev->stream[i].in_space);
+	}
+	for (unsigned i = 0; i < dev->type->nlinks; i++)
+		if (dev->link[i].memory) {
+			engine_signal(dev, dev->link[i].tx_data);
+			engine_signal(dev, dev->link[i].rx_space);
+		}
 }
 
 int
@@ -210,7 +356,6 @@ engine_start(struct device *dev,
     int (*set_options)(struct device *dev, void *ctx), void *ctx)
 {
 	const struct device_ops *ops = dev->type->ops;
-	const struct store_position *p;
 	bool fresh = store_is_fresh(&dev->store);
 	int rc;
 
@@ -228,223 +373,22 @@ engine_start(struct device *dev,
 		stats_add(&dev->store.stats->recoveries, 1);
 	}
 	settle(dev);
-	p = store_positions(&dev->store);
-	for (unsigned i = 0; i < dev->vcpus; i++)
-		ring_answer(&dev->rings->ring[i], p[i].next, p[i].answer);
-	for (unsigned i = 0; i < dev->type->nstreams; i++) {
-		engine_stream(dev, i);
-		/* A former life may have died between a byte and its word. */
-		signal_fd(dev, dev->stream[i].out_data);
-		signal_fd(dev, dev->stream[i].in_space);
+	say_again(dev);
+	if (ops->start) {
+		rc = ops->start(dev, fresh);
+		if (rc < 0)
+			return rc;
+		engine_commit_work(dev);
 	}
 	return dev->error ? dev->error : !fresh;
 }
 
-/* ---- what a device may ask for ---- */
-
-void *
-device_state(struct device *dev)
-{
-	return store_state(&dev->store);
-}
-
 void
-device_commit(struct device *dev)
+engine_take_up(struct device *dev)
 {
-	BUG_ON(dev->in_settle);
-	store_commit(&dev->store);
-}
-
-const struct device_type *
-device_type(const struct device *dev)
-{
-	return dev->type;
-}
-
-void *
-device_log(struct device *dev)
-{
-	return dev->store.log;
-}
-
-const struct device_placement *
-device_placement(const struct device *dev)
-{
-	return &dev->placement;
-}
-
-uint64_t
-device_now(const struct device *dev)
-{
-	return time_now_ns() + (uint64_t)dev->clock_offset_ns;
-}
-
-uint64_t
-device_wall_clock(const struct device *dev UNUSED)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-void
-device_irq(struct device *dev, unsigned irq, uint64_t level)
-{
-	struct engine_irq *q = &dev->irq[irq];
-
-	BUG_ON(!dev->in_settle || irq >= dev->placement.nirqs);
-	if (level == q->level)
-		return;
-	if (level && q->resample < 0 && dev->putting_off) {
-		dev->late_irqs |= 1u << irq;
-	} else if (level) {
-		signal_fd(dev, q->trigger);
-		stats_add(&dev->store.stats->interrupts, 1);
-	}
-	q->level = level;
-}
-
-uint64_t
-device_output_head(struct device *dev, unsigned stream)
-{
-	BUG_ON(stream >= dev->type->nstreams);
-	return stream_head(dev->stream[stream].out);
-}
-
-size_t
-device_output_space(struct device *dev, unsigned stream)
-{
-	BUG_ON(stream >= dev->type->nstreams);
-	return stream_space(dev->stream[stream].out);
-}
-
-void
-device_output(struct device *dev, unsigned stream, uint64_t pos,
-    const void *bytes, size_t n)
-{
-	struct engine_stream *s = &dev->stream[stream];
-	uint64_t before, head;
-	bool armed = false;
-	int rc;
-
-	BUG_ON(stream >= dev->type->nstreams);
-	before = stream_head(s->out);
-	/* The head is below pos only if the state and the stream disagree. */
-	if (before < pos) {
-		fail(dev, -EPROTO);
-		return;
-	}
-	head = before;
-	while (head < pos + n) {
-		uint64_t last = head;
-
-		rc = stream_put(s->out, pos, bytes, n, &head);
-		if (rc < 0) {
-			fail(dev, rc);
-			return;
-		}
-		if (head != last)
-			continue;
-		if (armed)
-			break;
-		stream_arm_producer(s->out);
-		armed = true;
-	}
-	if (head == before)
-		return;
-	stats_add(&dev->store.stats->bytes_out, head - before);
-	dev->late_outputs |= 1u << stream;
-	if (!dev->putting_off)
-		engine_send_outputs(dev);
-}
-
-uint64_t
-device_input_start(struct device *dev, unsigned stream)
-{
-	struct stream *in;
-
-	BUG_ON(stream >= dev->type->nstreams);
-	in = dev->stream[stream].in;
-	/* Attached: by us, in a life that ended before its first commit. */
-	if (atomic_load_explicit(&in->attached, memory_order_relaxed))
-		return atomic_load_explicit(&in->tail, memory_order_relaxed);
-	return stream_attach(in);
-}
-
-size_t
-device_input_peek(
-    struct device *dev, unsigned stream, uint64_t pos, void *bytes, size_t n)
-{
-	ssize_t got;
-
-	BUG_ON(stream >= dev->type->nstreams);
-	got = stream_peek(dev->stream[stream].in, pos, bytes, n);
-	if (got < 0) {
-		fail(dev, (int)got);
-		return 0;
-	}
-	return (size_t)got;
-}
-
-void
-device_input_consume(struct device *dev, unsigned stream, uint64_t pos)
-{
-	struct engine_stream *s = &dev->stream[stream];
-
-	BUG_ON(!dev->in_settle || stream >= dev->type->nstreams);
-	if (pos == s->in_pos)
-		return;
-	stats_add(&dev->store.stats->bytes_in, pos - s->in_pos);
-	s->in_pos = pos;
-	stream_release(s->in, pos);
-	if (stream_kick_producer(s->in))
-		signal_fd(dev, s->in_space);
-}
-
-void
-device_platform(
-    struct device *dev, enum device_platform_event event, uint64_t cookie)
-{
-	BUG_ON(!dev->in_settle);
-	dev->platform_event = event;
-	dev->platform_cookie = cookie;
-}
-
-void
-device_access_bytes(struct device *dev, struct device_access *a, unsigned size,
-    uint8_t (*read_byte)(
-	struct device *dev, const struct device_access *a, unsigned offset),
-    void (*write_byte)(struct device *dev, const struct device_access *a,
-	unsigned offset, uint8_t value))
-{
-	uint64_t data = 0;
-
-	for (unsigned i = 0; i < a->size; i++) {
-		uint64_t offset = a->addr + i;
-		uint8_t byte = 0xff;
-
-		if (a->write && offset < size)
-			write_byte(dev, a, (unsigned)offset,
-			    (uint8_t)(a->data >> (8 * i)));
-		else if (!a->write && offset < size)
-			byte = read_byte(dev, a, (unsigned)offset);
-		data |= (uint64_t)byte << (8 * i);
-	}
-	if (!a->write)
-		a->data = data;
-}
-
-void
-device_log_line(struct device *dev, const char *fmt, ...)
-{
-	uint64_t now = time_now_ns();
-	va_list ap;
-
-	if (dev->line[0] || now - dev->line_ns < LINE_INTERVAL_NS)
-		return;
-	dev->line_ns = now;
-	va_start(ap, fmt);
-	vsnprintf(dev->line, sizeof(dev->line), fmt, ap);
-	va_end(ap);
+	for (unsigned i = 0; i < dev->type->doorbells.count; i++)
+		engine_doorbell(dev, i);
+	for (unsigned i = 0; i < dev->type->nlinks; i++)
+		if (dev->link[i].memory)
+			engine_link(dev, i);
 }

@@ -6,6 +6,7 @@
 #define DEVHOST_ENGINE_H
 
 #include "devhost/device.h"
+#include "proto/packet.h"
 #include "proto/ring.h"
 #include "proto/store.h"
 #include "proto/stream.h"
@@ -19,8 +20,16 @@ struct engine_config {
 	unsigned vcpus;
 	struct device_placement placement;
 	int64_t clock_offset_ns; /* guest time = CLOCK_MONOTONIC + this */
+	bool has_ram;
+	uint64_t ram_low, ram_high; /* bytes */
+	uint32_t links, files; /* bits: those that are there */
+	unsigned link_side;
 	const int *fds; /* as Configure orders them; stay the caller's */
 	unsigned nfds;
+	void *context; /* context_size bytes; stay the caller's */
+	/* device_watch(); what it returns is the device's answer. */
+	int (*watch)(void *watcher, int fd, uint32_t events);
+	void *watcher;
 };
 
 struct engine_irq {
@@ -32,6 +41,19 @@ struct engine_stream {
 	struct stream *out, *in;
 	int out_data, out_space, in_data, in_space;
 	uint64_t in_pos; /* published as consumed */
+};
+
+struct engine_vector {
+	int trigger;
+	uint64_t sent; /* count as this process last heard it */
+};
+
+struct engine_link {
+	struct packet_link *memory; /* NULL: nothing is at its end */
+	struct packet_ring *tx, *rx;
+	int rx_data, tx_space, tx_data, rx_space;
+	uint64_t seen; /* rx head before link() was last called */
+	bool full; /* tx had no space after the last work call */
 };
 
 struct device {
@@ -47,13 +69,26 @@ struct device {
 	int kick;
 	struct engine_irq irq[DEVICE_IRQS_MAX];
 	struct engine_stream stream[DEVICE_STREAMS_MAX];
-	bool in_settle;
+	struct engine_vector vector[DEVICE_VECTORS_MAX];
+	struct engine_link link[DEVICE_LINKS_MAX];
+	int doorbell[DEVICE_DOORBELLS_MAX]; /* eventfds */
+	int file[DEVICE_FILES_MAX]; /* -1: not there */
+	void *context;
+	uint8_t *ram; /* NULL: none */
+	uint64_t ram_low, ram_high;
+	int (*watch)(void *watcher, int fd, uint32_t events);
+	void *watcher;
+	bool in_settle, in_access;
 	/*
-	 * In engine_serve() edges and the word that there is output are put off,
-	 * as bits, so that a burst of accesses tells them once.
+	 * In engine_serve() edges, messages and the word that there is output
+	 * are put off, as bits, so that a burst of accesses tells them once.
 	 */
 	bool putting_off;
 	uint32_t late_irqs, late_outputs;
+	uint64_t late_vectors;
+	unsigned until_sample; /* accesses until one is timed */
+	uint32_t sample_seed;
+	uint64_t timer_steps; /* run by engine_timer() */
 	int error; /* first failure of a peer or the host; ends the loop */
 
 	/* For the loop to send: it alone writes to the channel. */
@@ -73,17 +108,24 @@ void engine_detach(struct device *dev);
 
 /*
  * Bring a fresh store to its power-on state, or take up the committed one;
- * then settle and publish the committed answers again.  1: recovered; 0:
- * fresh; -EPROTO; -EBADMSG when the committed state is not valid.
- * set_options is called in the reset step; its error (negative) is returned.
+ * then settle, publish the committed answers again, and start the device's own
+ * work.  1: recovered; 0: fresh; -EPROTO; -EBADMSG when the committed state is
+ * not valid.  set_options is called in the reset step; its error (negative) is
+ * returned, as is that of the device's start().
  */
 int engine_start(struct device *dev,
     int (*set_options)(struct device *dev, void *ctx), void *ctx);
 
 /*
- * Handle the next request of a vCPU's ring.  1; 0: none; -EPROTO.  Edges and
- * the word that there is output wait for the two functions below: call them
- * soon, and before sleeping.
+ * After a start on a committed store: ring every doorbell and call link() for
+ * every link, because the process that died may have heard and not acted.
+ */
+void engine_take_up(struct device *dev);
+
+/*
+ * Handle the next request of a vCPU's ring.  1; 0: none; -EPROTO.  Edges,
+ * messages and the word that there is output wait for the two functions below:
+ * call them soon, and before sleeping.
  */
 int engine_serve(struct device *dev, unsigned vcpu);
 void engine_send_irqs(struct device *dev);
@@ -96,8 +138,42 @@ int engine_access(
 /* The other steps. */
 void engine_stream(struct device *dev, unsigned stream);
 void engine_power_button(struct device *dev);
+void engine_resize(
+    struct device *dev, unsigned stream, uint16_t columns, uint16_t rows);
 void engine_resample(struct device *dev, unsigned irq);
 /* Run timer() if its time has come.  Returns ns until the next; UINT64_MAX. */
 uint64_t engine_timer(struct device *dev);
+/*
+ * Change n parameters, all of them or, if one is refused, none.  0; -ENOENT,
+ * -EINVAL as the device says, with the index of the one refused in *bad.
+ */
+int engine_reconfigure(struct device *dev, unsigned n, const char *const *keys,
+    const char *const *values, unsigned *bad);
+
+/* The work calls. */
+void engine_doorbell(struct device *dev, unsigned doorbell);
+void engine_ready(struct device *dev, int fd, uint32_t events);
+void engine_link(struct device *dev, unsigned link);
+/*
+ * Is there work that needs no system call to be seen: packets, space for them,
+ * what the device's pending() says?  Do it: how many work calls were made.
+ */
+unsigned engine_poll(struct device *dev);
+/* Ask the peers of the links for kicks.  Then engine_poll() once more, and
+ * sleep if it returns 0. */
+void engine_arm(struct device *dev);
+/* May the process finish? */
+bool engine_idle(struct device *dev);
+
+/* ---- for the files of the engine ---- */
+
+/* Note the first failure. */
+void engine_fail(struct device *dev, int error);
+/* Write an eventfd. */
+void engine_signal(struct device *dev, int fd);
+/* Commit what a work call left, settle, and look whether the links are full. */
+void engine_commit_work(struct device *dev);
+/* Is there a packet not yet shown to link(), or space that it waits for? */
+bool engine_link_pending(struct device *dev, unsigned link);
 
 #endif

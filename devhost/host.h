@@ -35,8 +35,9 @@ struct host;
 
 /*
  * Make a host for host_run().  To be called before the sandbox is entered: the
- * event loop is opened here, so that its system calls need not be allowed.
- * control_fd is taken.  0 and *out, one per process; -ENOMEM.
+ * event loop is opened here, and the device's prepare() is called, so that
+ * their system calls need not be allowed.  control_fd is taken.  0 and *out,
+ * one per process; -ENOMEM; what prepare() returned.
  */
 int
 host_open(const struct device_type *type, int control_fd, struct host **out);
@@ -49,7 +50,8 @@ int host_run(struct host *h, const struct host_identity *identity);
 
 /*
  * Start the same on a thread of this process.  control_fd is taken, also on
- * failure.  0 and *out; -ENOMEM, -EAGAIN (no thread), -EMFILE.
+ * failure.  0 and *out; -ENOMEM, -EAGAIN (no thread), -EMFILE; what the
+ * device's prepare() returned.
  */
 int host_start_inline(
     const struct device_type *type, int control_fd, struct host **out);

@@ -10,6 +10,22 @@
 #include "devhost/host.h"
 #include "proto/channel.h"
 
+struct host;
+
+/* An event that stands for one of several like it. */
+struct host_source {
+	struct host *host;
+	unsigned index;
+	struct event event;
+};
+
+/* An fd that the device watches. */
+struct host_watched {
+	struct host *host;
+	uint32_t events; /* 0: not now */
+	struct event event;
+};
+
 struct host {
 	const struct device_type *type;
 	struct host_identity identity;
@@ -26,6 +42,12 @@ struct host {
 	bool running;
 	uint64_t sleep_until_ns; /* guest time at which the loop wakes */
 
+	void *context; /* the device's */
+	bool takes_up; /* started on a committed store: engine_take_up() */
+	bool works; /* the type has work that is polled for */
+	bool looks; /* it has fds to look at while it spins */
+	uint64_t finish_by_ns; /* Finish came: at that time, idle or not */
+
 	uint64_t last_request_ns;
 	bool done;
 	int status; /* enum host_exit, when done */
@@ -36,6 +58,11 @@ struct host {
 	struct event control, kick, timer, waker;
 	struct event resample[DEVICE_IRQS_MAX];
 	struct event space[DEVICE_STREAMS_MAX], data[DEVICE_STREAMS_MAX];
+	struct host_source doorbell[DEVICE_DOORBELLS_MAX];
+	struct host_source rx_data[DEVICE_LINKS_MAX];
+	struct host_source tx_space[DEVICE_LINKS_MAX];
+	struct host_watched **watched; /* by fd; NULL where never watched */
+	unsigned nwatched;
 };
 
 /* End the loop with that status, unless it has ended with another. */
@@ -56,6 +83,12 @@ void host_converse(struct host *h);
 
 /* Watch the fds that Configure brought; 0 or -ENOMEM. */
 int host_add_events(struct host *h);
+
+/* device_watch() of the device of the host h. */
+int host_watch(void *h, int fd, uint32_t events);
+
+/* Finish came: end when the device is idle, or soon. */
+void host_finish_idle(struct host *h);
 
 /* Send the platform event and the log line that the device has left. */
 void host_flush(struct host *h);

@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -24,6 +25,8 @@
 #define SPIN_ALONE_NS 4000u /* quiet for that long: let others have the core */
 #define SPIN_STRETCH  5u /* in a burst, spin that many times as long */
 #define SPIN_WAKE_NS  30000u /* what a sleep may have cost the other side */
+#define LOOK_NS	      5000u /* spin between two looks at the fds of the work */
+#define FINISH_NS     1000000000u /* until the device must have been idle */
 
 static void
 drain(evutil_socket_t fd)
@@ -43,14 +46,10 @@ on_control(evutil_socket_t fd UNUSED, short what UNUSED, void *ctx)
 
 /* The loop looks at rings, deadlines and effects in every turn. */
 static void
-on_wake(evutil_socket_t fd, short what, void *ctx)
+on_wake(evutil_socket_t fd, short what, void *ctx UNUSED)
 {
-	struct host *h = ctx;
-
 	if (!(what & EV_TIMEOUT))
 		drain(fd);
-	if (fd == h->dev.kick && h->running)
-		stats_add(&h->dev.store.stats->doorbells, 1);
 }
 
 static void
@@ -81,32 +80,12 @@ on_stream(evutil_socket_t fd, short what UNUSED, void *ctx)
 }
 
 static int
-watch(struct host *h, struct event *ev, int fd, event_callback_fn fn)
+watch(struct host *h, struct event *ev, int fd, event_callback_fn fn, void *ctx)
 {
-	if (event_assign(ev, h->base, fd, EV_READ | EV_PERSIST, fn, h) < 0 ||
+	if (event_assign(ev, h->base, fd, EV_READ | EV_PERSIST, fn, ctx) < 0 ||
 	    event_add(ev, NULL) < 0)
 		return -ENOMEM;
 	return 0;
-}
-
-int
-host_add_events(struct host *h)
-{
-	struct device *d = &h->dev;
-	int rc;
-
-	rc = watch(h, &h->kick, d->kick, on_wake);
-	for (unsigned i = 0; rc == 0 && i < d->placement.nirqs; i++)
-		if (d->irq[i].resample >= 0)
-			rc = watch(h, &h->resample[i], d->irq[i].resample,
-			    on_resample);
-	for (unsigned i = 0; rc == 0 && i < h->type->nstreams; i++) {
-		rc = watch(h, &h->space[i], d->stream[i].out_space, on_stream);
-		if (rc == 0)
-			rc = watch(
-			    h, &h->data[i], d->stream[i].in_data, on_stream);
-	}
-	return rc;
 }
 
 /*
@@ -150,6 +129,204 @@ serve_once(struct host *h)
 	return rc < 0 ? rc : handled;
 }
 
+/* ---- work calls ---- */
+
+/*
+ * Before each work call, so that a vCPU never waits for more than one of them.
+ * False: nothing more is to be done.
+ */
+static bool
+before_work(struct host *h)
+{
+	int n;
+
+	if (!h->running || h->done)
+		return false;
+	n = serve_once(h);
+	if (n < 0)
+		host_fail(h, n, "device");
+	return n >= 0;
+}
+
+/* What the device began may soon have an end that is seen by polling. */
+static void
+after_work(struct host *h)
+{
+	if (h->works)
+		h->last_request_ns = time_now_ns();
+}
+
+static void
+on_doorbell(evutil_socket_t fd, short what UNUSED, void *ctx)
+{
+	struct host_source *s = ctx;
+	struct host *h = s->host;
+
+	drain(fd);
+	/* One that is to finish takes on nothing: the next process will. */
+	if (h->finish_by_ns != 0 || !before_work(h))
+		return;
+	lock_inline(h);
+	engine_doorbell(&h->dev, s->index);
+	unlock_inline(h);
+	after_work(h);
+}
+
+static void
+on_link(evutil_socket_t fd, short what UNUSED, void *ctx)
+{
+	struct host_source *s = ctx;
+	struct host *h = s->host;
+
+	drain(fd);
+	if (h->finish_by_ns != 0 || !before_work(h))
+		return;
+	lock_inline(h);
+	if (engine_link_pending(&h->dev, s->index))
+		engine_link(&h->dev, s->index);
+	unlock_inline(h);
+	after_work(h);
+}
+
+static void
+on_ready(evutil_socket_t fd, short what, void *ctx)
+{
+	struct host_watched *w = ctx;
+	struct host *h = w->host;
+	uint32_t events = (what & EV_READ ? (uint32_t)EPOLLIN : 0) |
+	    (what & EV_WRITE ? (uint32_t)EPOLLOUT : 0);
+
+	/* A call before this one in the same turn may have ended the watch. */
+	events &= w->events;
+	if (!before_work(h) || events == 0)
+		return;
+	lock_inline(h);
+	engine_ready(&h->dev, fd, events);
+	unlock_inline(h);
+	after_work(h);
+}
+
+/* Room for the watch of an fd, kept for the fds that get its number later. */
+static struct host_watched *
+watched_of(struct host *h, unsigned fd)
+{
+	if (fd >= h->nwatched) {
+		unsigned n = MAX(fd + 1, 2 * h->nwatched);
+		struct host_watched **more =
+		    realloc(h->watched, n * sizeof(struct host_watched *));
+
+		if (!more)
+			return NULL;
+		for (unsigned i = h->nwatched; i < n; i++)
+			more[i] = NULL;
+		h->watched = more;
+		h->nwatched = n;
+	}
+	if (!h->watched[fd])
+		h->watched[fd] = calloc(1, sizeof(struct host_watched));
+	return h->watched[fd];
+}
+
+int
+host_watch(void *ctx, int fd, uint32_t events)
+{
+	struct host *h = ctx;
+	struct host_watched *w;
+	short what = (short)(EV_PERSIST | (events & EPOLLIN ? EV_READ : 0) |
+	    (events & EPOLLOUT ? EV_WRITE : 0));
+
+	BUG_ON(fd < 0);
+	w = watched_of(h, (unsigned)fd);
+	if (!w)
+		return -ENOMEM;
+	if (w->events == events)
+		return 0;
+	if (w->events != 0)
+		event_del(&w->event);
+	w->host = h;
+	w->events = events;
+	if (events == 0)
+		return 0;
+	h->looks = true;
+	if (event_assign(&w->event, h->base, fd, what, on_ready, w) < 0 ||
+	    event_add(&w->event, NULL) < 0) {
+		w->events = 0;
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+static int
+watch_source(struct host *h, struct host_source *s, unsigned index, int fd,
+    event_callback_fn fn)
+{
+	s->host = h;
+	s->index = index;
+	return watch(h, &s->event, fd, fn, s);
+}
+
+int
+host_add_events(struct host *h)
+{
+	struct device *d = &h->dev;
+	int rc;
+
+	rc = watch(h, &h->kick, d->kick, on_wake, h);
+	for (unsigned i = 0; rc == 0 && i < d->placement.nirqs; i++)
+		if (d->irq[i].resample >= 0)
+			rc = watch(h, &h->resample[i], d->irq[i].resample,
+			    on_resample, h);
+	for (unsigned i = 0; rc == 0 && i < h->type->nstreams; i++) {
+		rc = watch(
+		    h, &h->space[i], d->stream[i].out_space, on_stream, h);
+		if (rc == 0)
+			rc = watch(
+			    h, &h->data[i], d->stream[i].in_data, on_stream, h);
+	}
+	for (unsigned i = 0; rc == 0 && i < h->type->doorbells.count; i++)
+		rc = watch_source(
+		    h, &h->doorbell[i], i, d->doorbell[i], on_doorbell);
+	for (unsigned i = 0; rc == 0 && i < h->type->nlinks; i++) {
+		struct engine_link *l = &d->link[i];
+
+		if (!l->memory)
+			continue;
+		rc = watch_source(h, &h->rx_data[i], i, l->rx_data, on_link);
+		if (rc == 0)
+			rc = watch_source(
+			    h, &h->tx_space[i], i, l->tx_space, on_link);
+	}
+	h->works = h->type->ops->pending || h->type->nlinks > 0;
+	h->looks = h->looks || h->works || h->type->doorbells.count > 0;
+	return rc;
+}
+
+/* Links and the device's own polling.  Calls made, or a negative errno. */
+static int
+work_once(struct host *h)
+{
+	unsigned n;
+
+	if (!h->works)
+		return 0;
+	lock_inline(h);
+	n = engine_poll(&h->dev);
+	unlock_inline(h);
+	return h->dev.error < 0 ? h->dev.error : (int)n;
+}
+
+/* One look at everything that needs no system call. */
+static int
+look_once(struct host *h)
+{
+	int n = serve_once(h), calls;
+
+	if (n < 0)
+		return n;
+	calls = work_once(h);
+	return calls < 0 ? calls : n + calls;
+}
+
 /*
  * A guest that fills a FIFO or drains one makes a burst of accesses, each with
  * an edge of its own: one eventfd write at its end tells of them all.
@@ -165,10 +342,10 @@ send_late(struct host *h, bool outputs)
 }
 
 /*
- * Poll the rings until they have been quiet for the spinning time (1), the
- * slice is over (0), or something failed (negative errno).  The clock is looked
- * at every few turns only, and no more often than that a partner that shares
- * our core is let in.
+ * Poll the rings and the work until they have been quiet for the spinning time
+ * (1), the slice is over (0), or something failed (negative errno).  The clock
+ * is looked at every few turns only, and no more often than that a partner that
+ * shares our core is let in.
  */
 static int
 poll_rings(struct host *h)
@@ -179,7 +356,7 @@ poll_rings(struct host *h)
 	int n;
 
 	for (;;) {
-		n = serve_once(h);
+		n = look_once(h);
 		if (n < 0)
 			return n;
 		if (n > 0) {
@@ -199,7 +376,7 @@ poll_rings(struct host *h)
 		now = time_now_ns();
 		if (busy)
 			h->last_request_ns = now;
-		if (now - start > SLICE_NS)
+		if (now - start > (h->looks ? LOOK_NS : SLICE_NS))
 			return 0;
 		if (!busy && now - h->last_request_ns >= h->spin_now_ns)
 			return 1;
@@ -250,7 +427,8 @@ serve(struct host *h)
 
 	/* Arm, look again, then sleep: pairs with ring_kick_needed(). */
 	ring_arm(h->dev.rings);
-	n = serve_once(h);
+	engine_arm(&h->dev);
+	n = look_once(h);
 	if (n < 0)
 		goto fail;
 	if (n == 0) {
@@ -269,7 +447,7 @@ fail:
 static bool
 set_timer(struct host *h)
 {
-	uint64_t wait;
+	uint64_t wait, now, steps = h->dev.timer_steps;
 	struct timeval tv;
 
 	pthread_mutex_lock(&h->lock);
@@ -277,8 +455,14 @@ set_timer(struct host *h)
 	h->sleep_until_ns =
 	    wait == UINT64_MAX ? wait : device_now(&h->dev) + wait;
 	pthread_mutex_unlock(&h->lock);
-	if (wait == 0)
+	/* What the steps did may be work to poll for. */
+	if (wait == 0 || h->dev.timer_steps != steps)
 		return false;
+	if (h->finish_by_ns != 0) {
+		now = time_now_ns();
+		wait = MIN(
+		    wait, h->finish_by_ns > now ? h->finish_by_ns - now : 1);
+	}
 	if (wait == UINT64_MAX) {
 		event_del(&h->timer);
 		return true;
@@ -303,9 +487,39 @@ open_base(struct host *h)
 	if (!h->base)
 		return -ENOMEM;
 	event_assign(&h->timer, h->base, -1, 0, on_wake, h);
-	if (h->wake >= 0 && watch(h, &h->waker, h->wake, on_wake) != 0)
+	if (h->wake >= 0 && watch(h, &h->waker, h->wake, on_wake, h) != 0)
 		return -ENOMEM;
-	return watch(h, &h->control, h->channel.fd, on_control);
+	return watch(h, &h->control, h->channel.fd, on_control, h);
+}
+
+void
+host_finish_idle(struct host *h)
+{
+	if (!h->running || engine_idle(&h->dev))
+		host_finish(h, HOST_EXIT_OK);
+	else
+		h->finish_by_ns = time_now_ns() + FINISH_NS;
+}
+
+/* One turn of the running device.  True: the loop may sleep. */
+static bool
+turn(struct host *h)
+{
+	bool idle;
+
+	if (h->takes_up) {
+		h->takes_up = false;
+		lock_inline(h);
+		engine_take_up(&h->dev);
+		unlock_inline(h);
+	}
+	idle = serve(h);
+	idle = set_timer(h) && idle;
+	host_flush(h);
+	if (h->finish_by_ns != 0 &&
+	    (engine_idle(&h->dev) || time_now_ns() >= h->finish_by_ns))
+		host_finish(h, HOST_EXIT_OK);
+	return idle;
 }
 
 static void
@@ -315,16 +529,15 @@ run(struct host *h)
 
 	while (!h->done) {
 		idle = true;
-		if (h->running) {
-			idle = serve(h);
-			idle = set_timer(h) && idle;
-			host_flush(h);
-		}
+		if (h->running)
+			idle = turn(h);
 		if (h->done)
 			break;
 		if (event_base_loop(h->base,
 			EVLOOP_ONCE | (idle ? 0 : EVLOOP_NONBLOCK)) < 0)
 			host_fail(h, -EIO, "event loop");
+		if (idle && h->running)
+			stats_add(&h->dev.store.stats->wakeups, 1);
 	}
 	/* What the last requests asked of the platform is still to be said. */
 	if (h->running)
@@ -352,23 +565,45 @@ live(struct host *h)
 	pthread_mutex_unlock(&h->lock);
 	if (h->base)
 		event_base_free(h->base);
+	for (unsigned i = 0; i < h->nwatched; i++)
+		free(h->watched[i]);
+	free(h->watched);
 	for (unsigned i = 0; i < h->nfds; i++)
 		close(h->fds[i]);
 	channel_close(&h->channel);
 	if (h->wake >= 0)
 		close(h->wake);
+	free(h->context);
+}
+
+static int
+make_context(struct host *h)
+{
+	size_t size = h->type->context_size;
+
+	if (size > 0) {
+		/* Its own cache lines. */
+		h->context = aligned_alloc(64, (size + 63) / 64 * 64);
+		if (!h->context)
+			return -ENOMEM;
+		memset(h->context, 0, size);
+	}
+	return h->type->ops->prepare ? h->type->ops->prepare(h->type, h->context) : 0;
 }
 
 static int
 init(struct host *h, const struct device_type *type, int control_fd, int wake)
 {
+	int rc;
+
 	memset(h, 0, sizeof(*h));
 	h->type = type;
 	h->wake = wake;
 	h->sleep_until_ns = UINT64_MAX;
 	pthread_mutex_init(&h->lock, NULL);
 	channel_init(&h->channel, control_fd, CHANNEL_DEVICE);
-	return open_base(h);
+	rc = make_context(h);
+	return rc < 0 ? rc : open_base(h);
 }
 
 int
@@ -418,6 +653,7 @@ host_start_inline(
 	if (h->base)
 		event_base_free(h->base);
 	channel_close(&h->channel);
+	free(h->context);
 fail:
 	if (wake >= 0)
 		close(wake);

@@ -15,7 +15,8 @@
 /*
  * What every device host does after it has entered its sandbox: greet, map
  * what it is handed, serve rings, sleep.  No open, no socket, no exec, no
- * signal, no thread, no executable memory.
+ * signal, no thread, no executable memory.  Without signal handlers there is no
+ * rt_sigreturn, and host_clock.c spares gettimeofday.
  */
 static const struct sandbox_syscall common[] = {
 	{ .nr = __NR_recvmsg, .reason = "control channel" },
@@ -47,9 +48,6 @@ static const struct sandbox_syscall common[] = {
 	    .args = { { 1, SANDBOX_EQ, F_GET_SEALS, 0 } } },
 	{ .nr = __NR_close, .reason = "fds of a message that was refused" },
 	{ .nr = __NR_clock_gettime, .reason = "time, where there is no vDSO" },
-	{ .nr = __NR_gettimeofday,
-	    .reason = "libevent's clock, where there is no vDSO" },
-	{ .nr = __NR_rt_sigreturn, .reason = "go on after a stop" },
 	{ .nr = __NR_exit_group, .reason = "end" },
 };
 
@@ -74,6 +72,14 @@ dma_name(enum device_dma dma)
 	return name[dma];
 }
 
+static void
+print_names(const char *const *names, unsigned n, char end)
+{
+	for (unsigned i = 0; i < n; i++)
+		printf("%s%s", i ? "," : "", names[i]);
+	printf("%s%c", n ? "" : "-", end);
+}
+
 void
 manifest_list(void)
 {
@@ -83,24 +89,41 @@ manifest_list(void)
 		    dma_name((*t)->dma));
 		for (unsigned i = 0; i < (*t)->noptions; i++)
 			printf("%s%s", i ? "," : "", (*t)->options[i].key);
-		printf("%s\n", (*t)->noptions ? "" : "-");
+		printf("%s\t", (*t)->noptions ? "" : "-");
+		print_names((*t)->files, (*t)->nfiles, '\t');
+		print_names((*t)->links, (*t)->nlinks, '\t');
+		printf("%s\n", (*t)->network ? "network" : "-");
 	}
+}
+
+static void
+print_region(const struct device_region *r)
+{
+	static const char *const space[] = { "ports", "memory",
+		"PCI function" };
+
+	printf("  region %-8s %s ", r->name, space[r->space]);
+	if (r->bar)
+		printf("of a BAR");
+	else if (r->space == DEVICE_PCI_CONFIG && r->base == DEVICE_PCI_ANY)
+		printf("in any slot");
+	else
+		printf("0x%llx", (unsigned long long)r->base);
+	printf(" size %llu%s%s\n", (unsigned long long)r->size,
+	    r->posted ? " posted" : "", r->wiring ? " wiring" : "");
 }
 
 static void
 print_placement(const struct device_placement *pl)
 {
-	for (unsigned i = 0; i < pl->nregions; i++) {
-		const struct device_region *r = &pl->regions[i];
-
-		printf("  region %-8s %s 0x%llx size %llu%s\n", r->name,
-		    r->space == DEVICE_PIO ? "ports" : "memory",
-		    (unsigned long long)r->base, (unsigned long long)r->size,
-		    r->posted ? " posted" : "");
-	}
+	for (unsigned i = 0; i < pl->nregions; i++)
+		print_region(&pl->regions[i]);
 	for (unsigned i = 0; i < pl->nirqs; i++)
-		printf("  irq %u %s\n", pl->irqs[i].gsi,
-		    pl->irqs[i].level ? "level" : "edge");
+		if (pl->irqs[i].pci)
+			printf("  irq INTA# level\n");
+		else
+			printf("  irq %u %s\n", pl->irqs[i].gsi,
+			    pl->irqs[i].level ? "level" : "edge");
 }
 
 static void
@@ -140,8 +163,24 @@ manifest_describe(const struct device_type *t)
 		    r->width, r->width > 1 ? "s" : "",
 		    r->readonly ? "read-only " : "read-write", r->name);
 	}
+	if (t->network)
+		printf("stays in the network namespace of its starter\n");
+	if (t->nvectors > 0)
+		printf("MSI-X vectors: %u\n", t->nvectors);
+	if (t->doorbells.count > 0)
+		printf("doorbells: %u, at %s+0x%x, every %u bytes\n",
+		    t->doorbells.count,
+		    t->placements[0].regions[t->doorbells.region].name,
+		    t->doorbells.offset, t->doorbells.stride);
 	for (unsigned i = 0; i < t->nstreams; i++)
 		printf("stream %s\n", t->streams[i]);
+	for (unsigned i = 0; i < t->nlinks; i++)
+		printf("link %s\n", t->links[i]);
+	for (unsigned i = 0; i < t->nfiles; i++)
+		printf("file %s%s\n", t->files[i] + (t->files[i][0] == '?'),
+		    t->files[i][0] == '?' ? " (optional)" : "");
+	for (unsigned i = 0; i < t->ncounters; i++)
+		printf("counter %s\n", t->counters[i]);
 	for (unsigned i = 0; i < t->noptions; i++)
 		printf(
 		    "option %s: %s\n", t->options[i].key, t->options[i].help);

@@ -20,7 +20,12 @@
 unsigned manifest_syscalls(const struct device_type *type,
     struct sandbox_syscall out[MANIFEST_SYSCALLS_MAX]);
 
-/* One line per type: name, title, platform or optional, DMA, option keys. */
+/*
+ * One line per type, of columns with a tab between them: name, title, platform
+ * or optional, DMA, option keys, files ("?" in front: optional), links,
+ * "network" or "-".  Options, files and links are lists with commas, "-" when
+ * empty.
+ */
 void manifest_list(void);
 
 /* All that the type declares. */

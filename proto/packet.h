@@ -56,9 +56,17 @@ uint64_t packet_tail(const struct packet_ring *r);
 
 /* Producer: slots free now; -EPROTO. */
 int packet_space(const struct packet_ring *r);
-/* Producer: put one frame of n bytes gathered from iov.  0; -EAGAIN: full;
+/* Producer: put one frame gathered from n pieces.  0; -EAGAIN: full; -EPROTO;
  * -EMSGSIZE: longer than PACKET_BYTES_MAX or shorter than PACKET_HEADER. */
 int packet_put(struct packet_ring *r, const struct iovec *iov, unsigned n);
+/*
+ * Producer, for those who would have the kernel write the frame: the next slot's
+ * PACKET_BYTES_MAX bytes, or NULL (full, or an impossible index); then put it,
+ * length bytes long (from PACKET_HEADER to PACKET_BYTES_MAX).  The memory is
+ * shared: what was written there is not to be read back.
+ */
+uint8_t *packet_reserve(struct packet_ring *r);
+void packet_commit(struct packet_ring *r, uint32_t length);
 
 /* Consumer: frames that wait from position pos; -EPROTO. */
 int packet_available(const struct packet_ring *r, uint64_t pos);
