@@ -20,7 +20,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -54,6 +53,7 @@ enum counter {
 
 /* What was to go out as chain number `chain`. */
 struct intent {
+	uint64_t epoch; /* of the queue */
 	uint64_t chain;
 	struct vsock_packet packet;
 	uint32_t open;
@@ -63,7 +63,8 @@ struct state {
 	struct virtio_state virtio;
 	struct vsock vsock;
 	struct intent intent;
-	uint64_t packets_done; /* chains of the transmit queue, carried out */
+	/* Chains of the transmit queue that are carried out, in that epoch. */
+	uint64_t packets_done, packets_epoch;
 };
 
 struct context {
@@ -75,12 +76,13 @@ struct context {
 	struct iovec iov[VQ_SEGMENTS_MAX];
 };
 
-static const struct virtio_class class;
-
+/* Tells the lives of a queue apart. */
 static uint64_t
-chains_used(const struct vq *q)
+epoch(struct device *dev, unsigned queue)
 {
-	return atomic_load_explicit(&q->log->used, memory_order_relaxed);
+	struct state *s = device_state(dev);
+
+	return s->virtio.queue_epoch[queue];
 }
 
 /* ---- from the guest ---- */
@@ -176,9 +178,14 @@ take_packets(struct device *dev)
 	/* Each may need room for a reset, so the guest must take those. */
 	while (virtio_live(dev) && q && s->vsock.nresets < VSOCK_RESETS &&
 	    virtio_pop(dev, TX, &c)) {
-		if (chains_used(q) >= s->packets_done) {
+		/* Chains are used in order: this one's number is their count.
+		 */
+		if (s->packets_epoch != epoch(dev, TX))
+			s->packets_done = 0;
+		s->packets_epoch = epoch(dev, TX);
+		if (q->nused >= s->packets_done) {
 			take_packet(dev, q, &c);
-			s->packets_done = chains_used(q) + 1;
+			s->packets_done = q->nused + 1;
 			device_commit(dev);
 		}
 		virtio_push(dev, TX, &c, 0);
@@ -207,7 +214,7 @@ settle_intent(struct device *dev)
 
 	if (!q || !s->intent.open)
 		return;
-	if (chains_used(q) > s->intent.chain)
+	if (s->intent.epoch == epoch(dev, RX) && q->nused > s->intent.chain)
 		sent(dev, &s->intent.packet);
 	s->intent.open = 0;
 }
@@ -264,7 +271,8 @@ send_packets(struct device *dev)
 			virtio_push(dev, RX, &c, 0);
 			continue;
 		}
-		s->intent.chain = chains_used(q);
+		s->intent.epoch = epoch(dev, RX);
+		s->intent.chain = q->nused;
 		s->intent.packet = p;
 		s->intent.open = 1;
 		device_commit(dev);
@@ -367,14 +375,8 @@ vsock_ready(struct device *dev, int fd, uint32_t events UNUSED)
 static void
 vsock_quiesce(struct device *dev, unsigned index)
 {
-	struct state *s = device_state(dev);
-
-	if (index == TX)
-		s->packets_done = 0;
 	if (index == RX)
 		settle_intent(dev);
-	if (index == RX)
-		s->intent.open = 0;
 }
 
 static uint64_t
@@ -408,6 +410,7 @@ driver_reset(struct device *dev)
 	struct state *s = device_state(dev);
 
 	vsock_drop_all(&s->vsock);
+	s->intent.open = 0;
 }
 
 static bool
@@ -496,6 +499,7 @@ static const struct device_option options[] = {
 };
 
 static const struct device_type virtio_vsock = {
+	VIRTIO_DEVICE_TYPE(class, QUEUES, struct state, struct context),
 	.name = "virtio-vsock",
 	.title = "virtio stream sockets between guest and host",
 	.state_version = 1,
@@ -506,6 +510,5 @@ static const struct device_type virtio_vsock = {
 	.ncounters = ARRAY_LEN(counters),
 	.options = options,
 	.noptions = ARRAY_LEN(options),
-	VIRTIO_DEVICE_TYPE(class, struct state, struct context),
 };
 DEVTYPE_REGISTER(virtio_vsock);
