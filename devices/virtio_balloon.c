@@ -87,8 +87,6 @@ struct context {
 
 enum role { NONE, INFLATE, DEFLATE, STATS, REPORTING };
 
-static const struct virtio_class class;
-
 /*
  * What a queue is for.  By the specification reporting has number 4; Linux and
  * QEMU leave out the queues that were not negotiated.
@@ -447,6 +445,7 @@ static const struct sandbox_syscall syscalls[] = {
 };
 
 static const struct device_type virtio_balloon = {
+	VIRTIO_DEVICE_TYPE(class, QUEUES, struct balloon, struct context),
 	.name = "virtio-balloon",
 	.title = "virtio memory balloon",
 	.state_version = 1,
@@ -457,6 +456,5 @@ static const struct device_type virtio_balloon = {
 	.noptions = ARRAY_LEN(options),
 	.syscalls = syscalls,
 	.nsyscalls = ARRAY_LEN(syscalls),
-	VIRTIO_DEVICE_TYPE(class, struct balloon, struct context),
 };
 DEVTYPE_REGISTER(virtio_balloon);

@@ -22,7 +22,6 @@
  * of their chain, and then used: one that comes again is known by its number.
  */
 #include <errno.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include "devices/virtio/virtio.h"
@@ -70,6 +69,7 @@ enum counter { CONTROL_IN, CONTROL_OUT, CONTROL_BAD, BYTES_LOST };
 
 /* What was to go out as chain number `chain` of a queue. */
 struct intent {
+	uint64_t epoch; /* of the queue */
 	uint64_t chain;
 	uint32_t what; /* bytes; control: port and event */
 	uint32_t open;
@@ -88,7 +88,8 @@ struct console {
 	struct virtio_state virtio;
 	struct port port[PORTS];
 	struct intent control;
-	uint64_t controls_done; /* chains of the control queue, carried out */
+	/* Chains of the control queue that are carried out, in that epoch. */
+	uint64_t controls_done, controls_epoch;
 	uint64_t emerg_pos; /* in the output of port 0; or NOWHERE yet */
 	uint8_t emerg[EMERGE];
 	uint8_t emerg_n;
@@ -109,8 +110,6 @@ struct context {
 	struct output out[PORTS];
 };
 
-static const struct virtio_class class;
-
 static bool
 multiport(struct device *dev)
 {
@@ -123,25 +122,30 @@ rx_queue(unsigned port)
 	return port == 0 ? 0 : 2 * port + 2;
 }
 
+/* Tells the lives of a queue apart. */
 static uint64_t
-chains_used(const struct vq *q)
+epoch(struct device *dev, unsigned queue)
 {
-	return atomic_load_explicit(&q->log->used, memory_order_relaxed);
+	struct console *s = device_state(dev);
+
+	return s->virtio.queue_epoch[queue];
 }
 
 static void
-intend(struct intent *i, const struct vq *q, uint32_t what)
+intend(struct device *dev, struct intent *i, const struct vq *q, uint32_t what)
 {
-	i->chain = chains_used(q);
+	i->epoch = epoch(dev, q->index);
+	i->chain = q->nused;
 	i->what = what;
 	i->open = 1;
 }
 
 /* Close an intent; did it go out? */
 static bool
-intent_settle(struct intent *i, const struct vq *q)
+intent_settle(struct device *dev, struct intent *i, const struct vq *q)
 {
-	bool done = i->open && chains_used(q) > i->chain;
+	bool done =
+	    i->open && i->epoch == epoch(dev, q->index) && q->nused > i->chain;
 
 	i->open = 0;
 	return done;
@@ -261,7 +265,7 @@ input_settle(struct device *dev, unsigned port)
 	struct port *p = &((struct console *)device_state(dev))->port[port];
 	struct vq *q = virtio_queue(dev, rx_queue(port));
 
-	if (q && intent_settle(&p->rx, q))
+	if (q && intent_settle(dev, &p->rx, q))
 		p->in_pos += p->rx.what;
 }
 
@@ -299,7 +303,7 @@ input_run(struct device *dev, unsigned port)
 		    !virtio_pop(dev, index, &c))
 			return;
 		n = input_fill(dev, port, &c);
-		intend(&p->rx, q, n);
+		intend(dev, &p->rx, q, n);
 		device_commit(dev);
 		virtio_push(dev, index, &c, n);
 		p->in_pos += n;
@@ -333,7 +337,7 @@ control_settle(struct device *dev)
 	struct vq *q = virtio_queue(dev, CTL_RX);
 	uint32_t what = s->control.what;
 
-	if (q && intent_settle(&s->control, q))
+	if (q && intent_settle(dev, &s->control, q))
 		s->port[what >> 8].pending &= (uint8_t) ~(1u << (what & 7));
 }
 
@@ -367,7 +371,7 @@ control_send(struct device *dev)
 	while (virtio_live(dev) && q && multiport(dev) &&
 	    next_message(s, &port, &event) && virtio_pop(dev, CTL_RX, &c)) {
 		n = message_fill(s, port, event, &c);
-		intend(&s->control, q, port << 8 | event);
+		intend(dev, &s->control, q, port << 8 | event);
 		device_commit(dev);
 		virtio_push(dev, CTL_RX, &c, n);
 		s->control.open = 0;
@@ -423,12 +427,15 @@ control_take(struct device *dev)
 	while (virtio_live(dev) && q && virtio_pop(dev, CTL_TX, &c)) {
 		/* Chains are used in order: this one's number is their count.
 		 */
-		if (chains_used(q) >= s->controls_done) {
+		if (s->controls_epoch != epoch(dev, CTL_TX))
+			s->controls_done = 0;
+		s->controls_epoch = epoch(dev, CTL_TX);
+		if (q->nused >= s->controls_done) {
 			device_count(dev, CONTROL_IN, 1);
 			if (vq_read(&c, 0, &m, sizeof(m)) != sizeof(m) ||
 			    !multiport(dev) || !control_do(s, &m))
 				device_count(dev, CONTROL_BAD, 1);
-			s->controls_done = chains_used(q) + 1;
+			s->controls_done = q->nused + 1;
 			device_commit(dev);
 		}
 		virtio_push(dev, CTL_TX, &c, 0);
@@ -460,21 +467,15 @@ console_queue(struct device *dev, unsigned index)
 static void
 console_quiesce(struct device *dev, unsigned index)
 {
-	struct console *s = device_state(dev);
 	struct context *c = device_context(dev);
 	unsigned port = index < 2 ? 0 : index / 2 - 1;
 
-	if (index == CTL_TX) {
-		s->controls_done = 0;
-	} else if (index == CTL_RX) {
+	if (index == CTL_RX)
 		control_settle(dev);
-		s->control.open = 0;
-	} else if (index % 2) {
+	else if (index != CTL_TX && index % 2)
 		c->out[port].busy = false;
-	} else {
+	else if (index != CTL_TX)
 		input_settle(dev, port);
-		s->port[port].rx.open = 0;
-	}
 }
 
 static void
@@ -675,6 +676,7 @@ static const struct device_option options[] = {
 };
 
 static const struct device_type virtio_console = {
+	VIRTIO_DEVICE_TYPE(class, QUEUES, struct console, struct context),
 	.name = "virtio-console",
 	.title = "virtio console with up to four ports",
 	.state_version = 1,
@@ -685,6 +687,5 @@ static const struct device_type virtio_console = {
 	.ncounters = ARRAY_LEN(counters),
 	.options = options,
 	.noptions = ARRAY_LEN(options),
-	VIRTIO_DEVICE_TYPE(class, struct console, struct context),
 };
 DEVTYPE_REGISTER(virtio_console);
