@@ -6,6 +6,7 @@
  */
 #include <pthread.h>
 
+#include "hypervisor/soft/debug.h"
 #include "hypervisor/soft/int.h"
 #include "hypervisor/soft/int_ops.h"
 #include "hypervisor/soft/machine.h"
@@ -32,6 +33,8 @@ locked_begin_at(
 {
 	l->code = false;
 	l->host = NULL;
+	if (UNLIKELY(c->watch))
+		debug_note(c, l->lin, size, true);
 	if ((l->lin & (size - 1)) == 0) {
 		l->host = tlb_write(c, l->lin, size);
 		if (l->host == NULL)
