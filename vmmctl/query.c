@@ -11,55 +11,13 @@
 #include "vmmctl/connect.h"
 
 static int
-open_vm(struct channel *c, const char *vm)
-{
-	int r = connect_vm(c, geteuid(), vm);
-
-	if (r == -ENOENT)
-		return complain_code(EXIT_NO_VM, "no VM %s is running", vm);
-	if (r < 0)
-		return complain_code(EXIT_ERROR, "VM %s: %s", vm, strerror(-r));
-	return EXIT_POWEROFF;
-}
-
-/* Ask; EXIT_POWEROFF and *m if the answer is of the wanted kind. */
-static int
-ask(struct channel *c, int body_case, void *body, int wanted,
-    struct channel_message *m)
-{
-	int r = connect_ask(c, body_case, body, m, NULL), code;
-
-	if (r != 1)
-		return complain_code(EXIT_ERROR,
-		    r == 0 ? "the VM has ended" : "the VM does not answer");
-	if ((int)m->envelope->body_case == wanted)
-		return EXIT_POWEROFF;
-	if (m->envelope->body_case == BULKHEAD__ENVELOPE__BODY_FAILURE)
-		code = complain_code(connect_failure_code(m->envelope->failure),
-		    "%s", m->envelope->failure->text);
-	else
-		code = complain_code(EXIT_ERROR, "the VM has ended");
-	channel_free(m);
-	return code;
-}
-
-static int
 ask_describe(struct channel *c, struct channel_message *m)
 {
 	Bulkhead__Describe d;
 
 	bulkhead__describe__init(&d);
-	return ask(c, BULKHEAD__ENVELOPE__BODY_DESCRIBE, &d,
+	return connect_question(c, BULKHEAD__ENVELOPE__BODY_DESCRIBE, &d,
 	    BULKHEAD__ENVELOPE__BODY_DESCRIPTION, m);
-}
-
-static bool
-wants_help(int argc, char **argv)
-{
-	for (int i = 1; i < argc; i++)
-		if (strcmp(argv[i], "--help") == 0)
-			return true;
-	return false;
 }
 
 /* ---- ps ---- */
@@ -92,7 +50,7 @@ command_ps(int argc, char **argv)
 	unsigned flags, uid;
 	FILE *f;
 
-	if (wants_help(argc, argv))
+	if (connect_wants_help(argc, argv))
 		return command_help(argv[0], EXIT_POWEROFF);
 	if (argc > 1)
 		return complain_code(
@@ -244,7 +202,7 @@ command_devices(int argc, char **argv)
 	struct channel c;
 	int code;
 
-	if (wants_help(argc, argv))
+	if (connect_wants_help(argc, argv))
 		return command_help(argv[0], EXIT_POWEROFF);
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--format") == 0 && i + 1 < argc)
@@ -267,7 +225,7 @@ command_devices(int argc, char **argv)
 	if (strcmp(format, "table") != 0 && strcmp(format, "json") != 0)
 		return complain_code(EXIT_USAGE,
 		    "--format %s: unknown; known are: table json", format);
-	code = open_vm(&c, vm);
+	code = connect_open(&c, vm);
 	if (code != EXIT_POWEROFF)
 		return code;
 	code = ask_describe(&c, &m);
@@ -323,7 +281,7 @@ command_kill(int argc, char **argv)
 	int n = 0, sig = SIGKILL, code;
 	char name[OPTIONS_NAME];
 
-	if (wants_help(argc, argv))
+	if (connect_wants_help(argc, argv))
 		return command_help(argv[0], EXIT_POWEROFF);
 	for (int i = 1; i < argc; i++) {
 		const char *value = NULL;
@@ -349,14 +307,14 @@ command_kill(int argc, char **argv)
 	if (n != 2)
 		return complain_code(EXIT_USAGE,
 		    "kill: usage: vmmctl kill VM DEVICE [--signal SIGNAL]");
-	code = open_vm(&c, arg[0]);
+	code = connect_open(&c, arg[0]);
 	if (code != EXIT_POWEROFF)
 		return code;
 	bulkhead__device_kill__init(&k);
 	snprintf(name, sizeof(name), "%.31s", arg[1]);
 	k.device = name;
 	k.signal = sig;
-	code = ask(&c, BULKHEAD__ENVELOPE__BODY_KILL, &k,
+	code = connect_question(&c, BULKHEAD__ENVELOPE__BODY_KILL, &k,
 	    BULKHEAD__ENVELOPE__BODY_OK, &m);
 	if (code == EXIT_POWEROFF)
 		channel_free(&m);
@@ -373,7 +331,7 @@ command_shutdown(int argc, char **argv)
 	struct channel c;
 	int code;
 
-	if (wants_help(argc, argv))
+	if (connect_wants_help(argc, argv))
 		return command_help(argv[0], EXIT_POWEROFF);
 	bulkhead__shutdown__init(&s);
 	for (int i = 1; i < argc; i++) {
@@ -389,10 +347,10 @@ command_shutdown(int argc, char **argv)
 	if (vm == NULL)
 		return complain_code(EXIT_USAGE,
 		    "shutdown: usage: vmmctl shutdown VM [--force]");
-	code = open_vm(&c, vm);
+	code = connect_open(&c, vm);
 	if (code != EXIT_POWEROFF)
 		return code;
-	code = ask(&c, BULKHEAD__ENVELOPE__BODY_SHUTDOWN, &s,
+	code = connect_question(&c, BULKHEAD__ENVELOPE__BODY_SHUTDOWN, &s,
 	    BULKHEAD__ENVELOPE__BODY_OK, &m);
 	if (code == EXIT_POWEROFF)
 		channel_free(&m);
