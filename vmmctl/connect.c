@@ -229,3 +229,13 @@ connect_wants_help(int argc, char **argv)
 			return true;
 	return false;
 }
+
+int
+connect_describe(struct channel *c, struct channel_message *m)
+{
+	Bulkhead__Describe d;
+
+	bulkhead__describe__init(&d);
+	return connect_question(c, BULKHEAD__ENVELOPE__BODY_DESCRIBE, &d,
+	    BULKHEAD__ENVELOPE__BODY_DESCRIPTION, m);
+}

@@ -49,6 +49,9 @@ int connect_open(struct channel *c, const char *vm);
 int connect_question(struct channel *c, int body_case, void *body, int wanted,
     struct channel_message *m);
 
+/* The same, for m->envelope->description. */
+int connect_describe(struct channel *c, struct channel_message *m);
+
 /* Is --help among the arguments? */
 bool connect_wants_help(int argc, char **argv);
 
