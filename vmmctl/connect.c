@@ -188,3 +188,54 @@ connect_text(const char *s)
 
 	return u.out;
 }
+
+int
+connect_open(struct channel *c, const char *vm)
+{
+	int r = connect_vm(c, geteuid(), vm);
+
+	if (r == -ENOENT)
+		return complain_code(EXIT_NO_VM, "no VM %s is running", vm);
+	if (r < 0)
+		return complain_code(EXIT_ERROR, "VM %s: %s", vm, strerror(-r));
+	return EXIT_POWEROFF;
+}
+
+int
+connect_question(struct channel *c, int body_case, void *body, int wanted,
+    struct channel_message *m)
+{
+	int r = connect_ask(c, body_case, body, m, NULL), code;
+
+	if (r != 1)
+		return complain_code(EXIT_ERROR,
+		    r == 0 ? "the VM has ended" : "the VM does not answer");
+	if ((int)m->envelope->body_case == wanted)
+		return EXIT_POWEROFF;
+	if (m->envelope->body_case == BULKHEAD__ENVELOPE__BODY_FAILURE)
+		code = complain_code(connect_failure_code(m->envelope->failure),
+		    "%s", m->envelope->failure->text);
+	else
+		code = complain_code(EXIT_ERROR, "the VM has ended");
+	channel_free(m);
+	return code;
+}
+
+bool
+connect_wants_help(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++)
+		if (strcmp(argv[i], "--help") == 0)
+			return true;
+	return false;
+}
+
+int
+connect_describe(struct channel *c, struct channel_message *m)
+{
+	Bulkhead__Describe d;
+
+	bulkhead__describe__init(&d);
+	return connect_question(c, BULKHEAD__ENVELOPE__BODY_DESCRIBE, &d,
+	    BULKHEAD__ENVELOPE__BODY_DESCRIPTION, m);
+}

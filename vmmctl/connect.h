@@ -39,6 +39,22 @@ int connect_vm(struct channel *c, uid_t uid, const char *name);
 int connect_ask(struct channel *c, int body_case, void *body,
     struct channel_message *m, struct channel_message *ended);
 
+/* The same for a command: EXIT_POWEROFF, or an exit code after a complaint. */
+int connect_open(struct channel *c, const char *vm);
+
+/*
+ * Ask for an answer of the wanted kind.  EXIT_POWEROFF: *m is to be freed; or an
+ * exit code after a complaint.
+ */
+int connect_question(struct channel *c, int body_case, void *body, int wanted,
+    struct channel_message *m);
+
+/* The same, for m->envelope->description. */
+int connect_describe(struct channel *c, struct channel_message *m);
+
+/* Is --help among the arguments? */
+bool connect_wants_help(int argc, char **argv);
+
 /* What protobuf-c wants to write to, but does not. */
 char *connect_text(const char *s);
 

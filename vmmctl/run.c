@@ -52,26 +52,48 @@ open_input(const char *option, const char *path)
 	return fd;
 }
 
-/* The console's six fds, and in *ended the VM's end if it has come to that.
- * EXIT_POWEROFF, or a code after a complaint. */
+struct terminal {
+	char device[OPTIONS_NAME]; /* the broker's word for it */
+	char stream[OPTIONS_NAME]; /* "": the first */
+	int fds[6];
+	struct channel_message ended; /* the VM has: envelope not NULL */
+};
+
+/* "DEVICE", "DEVICE:STREAM"; "": the first that there is. */
+static void
+split_name(struct terminal *t, const char *name)
+{
+	size_t n = strcspn(name, ":");
+
+	snprintf(t->device, sizeof(t->device), "%.*s",
+	    (int)MIN(n, (size_t)OPTIONS_NAME - 1), name);
+	snprintf(t->stream, sizeof(t->stream), "%.31s",
+	    name[n] == ':' ? name + n + 1 : "");
+}
+
+/* EXIT_POWEROFF, or a code after a complaint. */
 static int
-attach(struct channel *c, const char *device, int fds[6],
-    struct channel_message *ended)
+attach(struct channel *c, const char *name, struct terminal *t)
 {
 	Bulkhead__AttachConsole a;
 	struct channel_message m;
 	int code;
 
+	memset(t, 0, sizeof(*t));
+	split_name(t, name);
 	bulkhead__attach_console__init(&a);
-	a.device = connect_text(device);
-	if (connect_ask(
-		c, BULKHEAD__ENVELOPE__BODY_ATTACH_CONSOLE, &a, &m, ended) != 1)
+	a.device = t->device;
+	a.stream = t->stream;
+	if (connect_ask(c, BULKHEAD__ENVELOPE__BODY_ATTACH_CONSOLE, &a, &m,
+		&t->ended) != 1)
 		return complain_code(EXIT_ERROR, "the broker does not answer");
 	if (m.envelope->body_case == BULKHEAD__ENVELOPE__BODY_CONSOLE) {
 		for (unsigned i = 0; i < 6; i++) {
-			fds[i] = m.fds[i];
+			t->fds[i] = m.fds[i];
 			m.fds[i] = -1;
 		}
+		snprintf(t->device, sizeof(t->device), "%.31s",
+		    m.envelope->console->device);
 		code = EXIT_POWEROFF;
 	} else if (m.envelope->body_case == BULKHEAD__ENVELOPE__BODY_FAILURE) {
 		code = complain_code(connect_failure_code(m.envelope->failure),
@@ -83,28 +105,36 @@ attach(struct channel *c, const char *device, int fds[6],
 	return code;
 }
 
+/* Be the terminal until the end. */
+static int
+be_terminal(struct channel *c, const char *name, struct console_options *o)
+{
+	struct terminal t = { .ended = { 0 } };
+	int code = o->attached ? attach(c, name, &t) : EXIT_POWEROFF;
+
+	if (t.ended.envelope != NULL)
+		o->ended = t.ended.envelope->ended;
+	o->device = t.device;
+	o->stream = t.stream;
+	if (code == EXIT_POWEROFF)
+		code = console_run(c, t.fds, o);
+	if (t.ended.envelope != NULL)
+		channel_free(&t.ended);
+	return code;
+}
+
 static int
 stay(struct broker *b, const struct run_options *o)
 {
-	struct channel_message ended = { 0 };
 	struct console_options options = {
 		.attached = !o->no_console,
 		.owner = true,
 		.quiet = o->quiet,
 		.verbose = o->verbose,
 	};
-	int fds[6], code = EXIT_POWEROFF;
 
-	if (options.attached)
-		code = attach(&b->channel, o->console != NULL ? o->console : "",
-		    fds, &ended);
-	if (ended.envelope != NULL)
-		options.ended = ended.envelope->ended;
-	if (code == EXIT_POWEROFF)
-		code = console_run(&b->channel, fds, &options);
-	if (ended.envelope != NULL)
-		channel_free(&ended);
-	return code;
+	return be_terminal(
+	    &b->channel, o->console != NULL ? o->console : "", &options);
 }
 
 /* The types of both device hosts; the second need not be there. */
@@ -335,25 +365,18 @@ int
 command_console(int argc, char **argv)
 {
 	struct console_options options = { .attached = true };
-	struct channel_message ended = { 0 };
-	const char *vm = argc > 1 ? argv[1] : NULL;
 	struct channel c;
-	int fds[6], code;
+	int code;
 
-	if (vm != NULL && strcmp(vm, "--help") == 0)
+	if (connect_wants_help(argc, argv))
 		return command_help(argv[0], EXIT_POWEROFF);
-	if (vm == NULL || argc > 3)
-		return complain_code(
-		    EXIT_USAGE, "console: usage: vmmctl console VM [DEVICE]");
-	if (connect_vm(&c, geteuid(), vm) < 0)
-		return complain_code(EXIT_NO_VM, "no VM %s is running", vm);
-	code = attach(&c, argc > 2 ? argv[2] : "", fds, &ended);
-	if (ended.envelope != NULL)
-		options.ended = ended.envelope->ended;
-	if (code == EXIT_POWEROFF)
-		code = console_run(&c, fds, &options);
-	if (ended.envelope != NULL)
-		channel_free(&ended);
+	if (argc < 2 || argc > 3)
+		return complain_code(EXIT_USAGE,
+		    "console: usage: vmmctl console VM [DEVICE[:STREAM]]");
+	code = connect_open(&c, argv[1]);
+	if (code != EXIT_POWEROFF)
+		return code;
+	code = be_terminal(&c, argc > 2 ? argv[2] : "", &options);
 	channel_close(&c);
 	return code;
 }
