@@ -107,17 +107,19 @@ attach(struct channel *c, const char *name, struct terminal *t)
 
 /* Be the terminal until the end. */
 static int
-be_terminal(struct channel *c, const char *name, struct console_options *o)
+be_terminal(
+    struct channel *c, const char *name, const struct console_options *how)
 {
 	struct terminal t = { .ended = { 0 } };
-	int code = o->attached ? attach(c, name, &t) : EXIT_POWEROFF;
+	struct console_options o = *how;
+	int code = o.attached ? attach(c, name, &t) : EXIT_POWEROFF;
 
 	if (t.ended.envelope != NULL)
-		o->ended = t.ended.envelope->ended;
-	o->device = t.device;
-	o->stream = t.stream;
+		o.ended = t.ended.envelope->ended;
+	o.device = t.device;
+	o.stream = t.stream;
 	if (code == EXIT_POWEROFF)
-		code = console_run(c, t.fds, o);
+		code = console_run(c, t.fds, &o);
 	if (t.ended.envelope != NULL)
 		channel_free(&t.ended);
 	return code;
