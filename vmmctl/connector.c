@@ -261,10 +261,9 @@ stat_listener(const struct connector_address *a, struct stat *st)
 }
 
 NORETURN static void
-run(int fd, const struct connector_address *a)
+run(int fd, const struct connector_address *a, const struct stat *listener)
 {
-	struct stat was, is;
-	bool mine = stat_listener(a, &was);
+	struct stat is;
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	/* The terminal's signals are not for us: the device's end is the end. */
@@ -282,8 +281,8 @@ run(int fd, const struct connector_address *a)
 	close_range(4, ~0u, 0);
 	while (serve_one(3, a))
 		continue;
-	if (mine && stat_listener(a, &is) && is.st_dev == was.st_dev &&
-	    is.st_ino == was.st_ino)
+	if (listener != NULL && stat_listener(a, &is) &&
+	    is.st_dev == listener->st_dev && is.st_ino == listener->st_ino)
 		unlink(a->listener);
 	_exit(0);
 }
@@ -291,6 +290,8 @@ run(int fd, const struct connector_address *a)
 pid_t
 connector_start(const struct connector_address *a, int *fd)
 {
+	struct stat st;
+	const struct stat *listener = stat_listener(a, &st) ? &st : NULL;
 	int pair[2];
 	pid_t pid;
 
@@ -302,7 +303,7 @@ connector_start(const struct connector_address *a, int *fd)
 	}
 	pid = fork();
 	if (pid == 0)
-		run(pair[1], a);
+		run(pair[1], a, listener);
 	if (pid < 0)
 		pid = -errno;
 out:

@@ -446,6 +446,9 @@ option_set_net(struct option_parse *p, const struct option_list *l)
 		   *kind = word;
 	struct option_device *d, *peer;
 
+	if (word[0] == '\0')
+		return option_complain(
+		    p, "--net: user, tap or switch:NAME is missing");
 	if (strncmp(word, "switch:", 7) == 0)
 		kind = "switch";
 	else if (!option_is_word("user tap", word))

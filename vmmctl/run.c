@@ -105,19 +105,21 @@ attach(struct channel *c, const char *name, struct terminal *t)
 	return code;
 }
 
-/* Be the terminal until the end. */
+/* Be the terminal until the end; of the options, only what the user said. */
 static int
-be_terminal(struct channel *c, const char *name, struct console_options *o)
+be_terminal(
+    struct channel *c, const char *name, const struct console_options *said)
 {
+	struct console_options o = *said;
 	struct terminal t = { .ended = { 0 } };
-	int code = o->attached ? attach(c, name, &t) : EXIT_POWEROFF;
+	int code = o.attached ? attach(c, name, &t) : EXIT_POWEROFF;
 
 	if (t.ended.envelope != NULL)
-		o->ended = t.ended.envelope->ended;
-	o->device = t.device;
-	o->stream = t.stream;
+		o.ended = t.ended.envelope->ended;
+	o.device = t.device;
+	o.stream = t.stream;
 	if (code == EXIT_POWEROFF)
-		code = console_run(c, t.fds, o);
+		code = console_run(c, t.fds, &o);
 	if (t.ended.envelope != NULL)
 		channel_free(&t.ended);
 	return code;
@@ -126,7 +128,7 @@ be_terminal(struct channel *c, const char *name, struct console_options *o)
 static int
 stay(struct broker *b, const struct run_options *o)
 {
-	struct console_options options = {
+	const struct console_options options = {
 		.attached = !o->no_console,
 		.owner = true,
 		.quiet = o->quiet,
@@ -364,7 +366,7 @@ command_config(int argc, char **argv)
 int
 command_console(int argc, char **argv)
 {
-	struct console_options options = { .attached = true };
+	const struct console_options options = { .attached = true };
 	struct channel c;
 	int code;
 
