@@ -105,8 +105,8 @@ host_say_hello(struct host *h)
 	hello.dma = (uint32_t)t->dma;
 	hello.n_placements = t->nplacements;
 	hello.placements = placements;
-	hello.n_streams = fill_names(
-	    streams, t->streams, t->nstreams, DEVICE_STREAMS_MAX);
+	hello.n_streams =
+	    fill_names(streams, t->streams, t->nstreams, DEVICE_STREAMS_MAX);
 	hello.streams = streams;
 	hello.n_links =
 	    fill_names(links, t->links, t->nlinks, DEVICE_LINKS_MAX);

@@ -19,8 +19,6 @@
  * received: 0 to 3, epoll, what prepare() made.
  */
 #define FDS_MAX (CHANNEL_FDS_MAX + 96u)
-/* The process at the other end of a link opens a socket per connection. */
-#define PACKET_FDS_MAX (CHANNEL_FDS_MAX + 1024u)
 
 /* A device maps its store, rings and streams; a link is 33 MiB. */
 #define ADDRESS_SPACE	   ((rlim_t)128 << 20)
@@ -87,9 +85,7 @@ run(const struct device_type *type)
 		.syscalls = list,
 		.nsyscalls = manifest_syscalls(type, list),
 		.max_as_bytes = address_space(type),
-		.max_fds = type->dma == DEVICE_DMA_NONE && type->nlinks > 0
-		    ? PACKET_FDS_MAX
-		    : FDS_MAX,
+		.max_fds = FDS_MAX + type->fds,
 		.max_threads = uses_io_uring(type) ? KERNEL_THREADS_MAX : 0,
 		.max_file_bytes = type->nfiles > 0 ? FILE_BYTES_MAX : 0,
 	};

@@ -34,8 +34,7 @@ fresh(unsigned index)
 {
 	static struct harness made[TYPES_MAX];
 	const struct device_type *t = __start_devtypes[index];
-	const struct store_shape shape = { 1, t->state_size, t->log_size,
-		t->state_version };
+	const struct store_shape shape = harness_shape(t, 1);
 	struct harness *h = &made[index];
 
 	if (h->nfds == 0)

@@ -58,8 +58,7 @@ part(const struct image *m, unsigned n)
 static void
 image_init(struct image *m, const struct device_type *t)
 {
-	const struct store_shape shape = { 1, t->state_size, t->log_size,
-		t->state_version };
+	const struct store_shape shape = harness_shape(t, 1);
 
 	m->store = store_size(&shape);
 	m->rings = ring_set_size(1);

@@ -460,8 +460,8 @@ set_timer(struct host *h)
 		return false;
 	if (h->finish_by_ns != 0) {
 		now = time_now_ns();
-		wait = MIN(wait,
-		    h->finish_by_ns > now ? h->finish_by_ns - now : 1);
+		wait = MIN(
+		    wait, h->finish_by_ns > now ? h->finish_by_ns - now : 1);
 	}
 	if (wait == UINT64_MAX) {
 		event_del(&h->timer);
@@ -588,7 +588,7 @@ make_context(struct host *h)
 			return -ENOMEM;
 		memset(h->context, 0, size);
 	}
-	return h->type->ops->prepare ? h->type->ops->prepare(h->context) : 0;
+	return h->type->ops->prepare ? h->type->ops->prepare(h->type, h->context) : 0;
 }
 
 static int

@@ -91,14 +91,16 @@ manifest_list(void)
 			printf("%s%s", i ? "," : "", (*t)->options[i].key);
 		printf("%s\t", (*t)->noptions ? "" : "-");
 		print_names((*t)->files, (*t)->nfiles, '\t');
-		print_names((*t)->links, (*t)->nlinks, '\n');
+		print_names((*t)->links, (*t)->nlinks, '\t');
+		printf("%s\n", (*t)->network ? "network" : "-");
 	}
 }
 
 static void
 print_region(const struct device_region *r)
 {
-	static const char *const space[] = { "ports", "memory", "PCI function" };
+	static const char *const space[] = { "ports", "memory",
+		"PCI function" };
 
 	printf("  region %-8s %s ", r->name, space[r->space]);
 	if (r->bar)
@@ -161,6 +163,8 @@ manifest_describe(const struct device_type *t)
 		    r->width, r->width > 1 ? "s" : "",
 		    r->readonly ? "read-only " : "read-write", r->name);
 	}
+	if (t->network)
+		printf("stays in the network namespace of its starter\n");
 	if (t->nvectors > 0)
 		printf("MSI-X vectors: %u\n", t->nvectors);
 	if (t->doorbells.count > 0)

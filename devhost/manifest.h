@@ -22,8 +22,9 @@ unsigned manifest_syscalls(const struct device_type *type,
 
 /*
  * One line per type, of columns with a tab between them: name, title, platform
- * or optional, DMA, option keys, files ("?" in front: optional), links.  The
- * last three are lists with commas, "-" when empty.
+ * or optional, DMA, option keys, files ("?" in front: optional), links,
+ * "network" or "-".  Options, files and links are lists with commas, "-" when
+ * empty.
  */
 void manifest_list(void);
 

@@ -43,8 +43,7 @@ manifests_are_consistent(void)
 {
 	DEVTYPE_FOREACH (t) {
 		const struct device_placement *p = (*t)->placements;
-		const struct store_shape shape = { 1, (*t)->state_size,
-			(*t)->log_size, (*t)->state_version };
+		const struct store_shape shape = harness_shape(*t, 1);
 
 		CU_ASSERT_NOT_EQUAL(store_size(&shape), 0);
 		CU_ASSERT_FATAL((*t)->nplacements > 0);

@@ -160,7 +160,7 @@ acpi_pm_settle(struct device *dev)
 
 static const struct device_placement placements[] = {
 	{
-	    .regions = { { "pm", DEVICE_PIO, false, 0x600, REGS } },
+	    .regions = { { "pm", DEVICE_PIO, .base = 0x600, .size = REGS } },
 	    .nregions = 1,
 	    .irqs = { { 9, true } },
 	    .nirqs = 1,

@@ -81,7 +81,8 @@ debugport_settle(struct device *dev)
 
 static const struct device_placement placements[] = {
 	{
-	    .regions = { { "port", DEVICE_PIO, true, 0xe9, 1 } },
+	    .regions = { { "port", DEVICE_PIO, true, .base = 0xe9,
+		.size = 1 } },
 	    .nregions = 1,
 	},
 };

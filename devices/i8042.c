@@ -199,8 +199,8 @@ i8042_settle(struct device *dev)
 
 static const struct device_placement placements[] = {
 	{
-	    .regions = { { "data", DEVICE_PIO, false, 0x60, 1 },
-		{ "command", DEVICE_PIO, false, 0x64, 1 } },
+	    .regions = { { "data", DEVICE_PIO, .base = 0x60, .size = 1 },
+		{ "command", DEVICE_PIO, .base = 0x64, .size = 1 } },
 	    .nregions = 2,
 	    .irqs = { { 1, false }, { 12, false } },
 	    .nirqs = 2,

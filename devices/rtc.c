@@ -437,7 +437,7 @@ rtc_acpi(struct aml *aml, const struct device_placement *placed,
 
 static const struct device_placement placements[] = {
 	{
-	    .regions = { { "cmos", DEVICE_PIO, false, 0x70, PORTS } },
+	    .regions = { { "cmos", DEVICE_PIO, .base = 0x70, .size = PORTS } },
 	    .nregions = 1,
 	    .irqs = { { 8, false } },
 	    .nirqs = 1,

@@ -370,10 +370,11 @@ serial_acpi(struct aml *aml, const struct device_placement *placed,
 	aml_end(aml);
 }
 
-#define COM(port, line)                                                     \
-	{                                                                   \
-		.regions = { { "uart", DEVICE_PIO, false, (port), REGS } }, \
-		.nregions = 1, .irqs = { { (line), false } }, .nirqs = 1,   \
+#define COM(port, line)                                                   \
+	{                                                                 \
+		.regions = { { "uart", DEVICE_PIO, .base = (port),        \
+		    .size = REGS } },                                     \
+		.nregions = 1, .irqs = { { (line), false } }, .nirqs = 1, \
 	}
 static const struct device_placement placements[] = {
 	COM(0x3f8, 4),
