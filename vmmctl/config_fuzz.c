@@ -9,13 +9,15 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const struct known_type types[] = {
-	{ "serial", "", true, "", false, 0 },
-	{ "virtio-blk", "", false, "serial,cache,read-only", false, 0 },
-	{ "virtio-blk-nbd", "", false, "export,read-only", false, 1 },
-	{ "virtio-net", "", false, "mac", false, 0 },
-	{ "net-user", "", false, "hostfwd", true, 1 },
-	{ "virtio-vsock", "", false, "cid", false, 0 },
-	{ "virtio-rng", "", false, "", false, 0 },
+	{ "serial", "", true, "", "", false, 0 },
+	{ "virtio-blk", "", false, "serial,cache,read-only", "disk,?fence",
+	    false, 0 },
+	{ "virtio-blk-nbd", "", false, "export,read-only", "socket,?connector",
+	    false, 1 },
+	{ "virtio-net", "", false, "mac", "", false, 0 },
+	{ "net-user", "", false, "hostfwd", "", true, 1 },
+	{ "virtio-vsock", "", false, "cid", "relay,relay-link", false, 0 },
+	{ "virtio-rng", "", false, "", "", false, 0 },
 };
 
 int

@@ -92,9 +92,9 @@ receive(int fd, int *got)
 }
 
 static struct connector_answer
-ask(int fd, uint32_t cookie, uint32_t port, int *got)
+ask(int fd, uint32_t cookie, int *got)
 {
-	const struct connector_request q = { cookie, port };
+	const struct connector_request q = { cookie, 0 };
 
 	CU_ASSERT_EQUAL(send(fd, &q, sizeof(q), 0), (ssize_t)sizeof(q));
 	return receive(fd, got);
@@ -143,32 +143,11 @@ connects_to_a_path(void)
 
 	CU_ASSERT_FATAL(pid > 0);
 	for (uint32_t i = 0; i < 3; i++) {
-		r = ask(fd, 70 + i, 0, &got);
+		r = ask(fd, 70 + i, &got);
 		CU_ASSERT_EQUAL(r.cookie, 70 + i);
 		CU_ASSERT_EQUAL(r.error, 0);
 		talk(got, listener);
 	}
-	close(fd);
-	ends(pid);
-	close(listener);
-}
-
-static void
-appends_the_port(void)
-{
-	const struct connector_address a = { .path = in_folder("v"),
-		.by_port = true };
-	int listener = listen_unix(in_folder("v_4000000000")), fd = -1, got;
-	pid_t pid = connector_start(&a, &fd);
-	struct connector_answer r;
-
-	CU_ASSERT_FATAL(pid > 0);
-	r = ask(fd, 1, 4000000000, &got);
-	CU_ASSERT_EQUAL(r.error, 0);
-	talk(got, listener);
-	r = ask(fd, 2, 1, &got);
-	CU_ASSERT_EQUAL(r.error, ENOENT);
-	CU_ASSERT_EQUAL(got, -1);
 	close(fd);
 	ends(pid);
 	close(listener);
@@ -185,11 +164,11 @@ connects_by_tcp(void)
 	struct connector_answer r;
 
 	CU_ASSERT_FATAL(pid > 0);
-	r = ask(fd, 9, 0, &got);
+	r = ask(fd, 9, &got);
 	CU_ASSERT_EQUAL(r.error, 0);
 	talk(got, listener);
 	close(listener);
-	r = ask(fd, 10, 0, &got);
+	r = ask(fd, 10, &got);
 	CU_ASSERT_EQUAL(r.cookie, 10);
 	CU_ASSERT_EQUAL(r.error, ECONNREFUSED);
 	close(fd);
@@ -225,7 +204,7 @@ ends_with_the_last_copy(void)
 	CU_ASSERT_FATAL(pid > 0);
 	copy = dup(fd);
 	close(fd);
-	CU_ASSERT_EQUAL(ask(copy, 1, 0, &got).error, ENOENT);
+	CU_ASSERT_EQUAL(ask(copy, 1, &got).error, ENOENT);
 	close(copy);
 	ends(pid);
 }
@@ -244,54 +223,20 @@ ends_when_it_hears_nonsense(void)
 }
 
 static void
-removes_its_own_listener_only(void)
-{
-	const char *path = in_folder("l");
-	const struct connector_address a = {
-		.path = path, .by_port = true, .listener = path
-	};
-	int listener = listen_unix(path), fd = -1, got;
-	pid_t pid = connector_start(&a, &fd);
-
-	CU_ASSERT_FATAL(pid > 0);
-	CU_ASSERT_EQUAL(ask(fd, 1, 1, &got).error, ENOENT);
-	close(fd);
-	ends(pid);
-	CU_ASSERT_EQUAL(access(path, F_OK), -1);
-	close(listener);
-
-	listener = listen_unix(path);
-	pid = connector_start(&a, &fd);
-	CU_ASSERT_FATAL(pid > 0);
-	CU_ASSERT_EQUAL(ask(fd, 1, 1, &got).error, ENOENT);
-	/* Another has taken the name; its inode is another, too, for the old
-	 * one is still there. */
-	CU_ASSERT_EQUAL(rename(path, in_folder("moved")), 0);
-	got = listen_unix(path);
-	close(fd);
-	ends(pid);
-	CU_ASSERT_EQUAL(access(path, F_OK), 0);
-	close(got);
-	close(listener);
-}
-
-static void
 says_who_it_does_not_know(void)
 {
 	const struct connector_address a = { .host = "nobody.invalid",
 		.port = "1" };
 
-	CU_ASSERT_EQUAL(connector_connect(&a, 0, -1), -EHOSTUNREACH);
+	CU_ASSERT_EQUAL(connector_connect(&a, -1), -EHOSTUNREACH);
 }
 
 static const struct named_test tests[] = {
 	NAMED_TEST(connects_to_a_path),
-	NAMED_TEST(appends_the_port),
 	NAMED_TEST(connects_by_tcp),
 	NAMED_TEST(answers_in_order),
 	NAMED_TEST(ends_with_the_last_copy),
 	NAMED_TEST(ends_when_it_hears_nonsense),
-	NAMED_TEST(removes_its_own_listener_only),
 	NAMED_TEST(says_who_it_does_not_know),
 };
 

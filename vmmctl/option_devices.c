@@ -502,13 +502,8 @@ option_set_vsock(struct option_parse *p, const struct option_list *l)
 	    p, "--vsock", "virtio-vsock", "vsock", find_value(l, "id"));
 	if (d == NULL)
 		return -EINVAL;
-	add_file(d, "listener", OPTION_FILE_LISTENER, path);
-	add_file(d, "connector", OPTION_FILE_CONNECTOR, path)->address =
-	    (struct connector_address){
-		    .path = path,
-		    .by_port = true,
-		    .listener = path,
-	    };
+	add_file(d, "relay", OPTION_FILE_RELAY, path);
+	add_file(d, "relay-link", OPTION_FILE_RELAY_LINK, path);
 	return add_params(p, d, l, "socket");
 }
 
