@@ -2,11 +2,12 @@
 #include "vmmd/wiring.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <sched.h>
-#include <stdlib.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "proto/base.h"
@@ -104,9 +105,11 @@ set_up(void)
 		struct wiring *w = &wiring[i];
 		struct region *r = placed[i].regions;
 
-		free(store[i].base);
-		store[i].base = aligned_alloc(4096, size);
-		memset(store[i].base, 0, size);
+		if (store[i].base != NULL)
+			munmap(store[i].base, size);
+		store[i].base = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		CU_ASSERT_FATAL(store[i].base != MAP_FAILED);
 		store_format(store[i].base, size, &shape);
 		store_attach(&store[i], store[i].base, size, &shape);
 		store_recover(&store[i]);
@@ -313,43 +316,32 @@ routes_messages_that_changed_to_the_lapics_only(void)
 
 #define MOVES 20000u
 
-static atomic_bool done;
-
-static void *
-commit_on(void *arg)
+/* In a process of its own, as devices are; ends when it is killed. */
+static NORETURN void
+commit_on(void)
 {
-	unsigned n = 0;
-
-	(void)arg;
-	while (!atomic_load(&done)) {
-		struct store_wiring *w = store_wiring(&store[0]);
-
-		__atomic_store_n(
-		    &w->bar[1], (n++ & 1) != 0 ? A : B, __ATOMIC_RELAXED);
-		__atomic_store_n(
-		    &w->generation, w->generation + 1, __ATOMIC_RELAXED);
-		store_commit(&store[0]);
-	}
-	return NULL;
+	for (unsigned n = 0;; n++)
+		commit_bar(0, (n & 1) != 0 ? A : B);
 }
 
 static void
 ends_at_the_last_commit(void)
 {
-	pthread_t thread;
+	pid_t pid;
 
 	set_up();
-	atomic_store(&done, false);
-	CU_ASSERT_EQUAL_FATAL(
-	    pthread_create(&thread, NULL, commit_on, NULL), 0);
+	pid = fork();
+	if (pid == 0)
+		commit_on();
+	CU_ASSERT_FATAL(pid > 0);
 	while (store_is_fresh(&store[0]))
 		sched_yield();
 	for (unsigned i = 0; i < MOVES; i++) {
 		wiring_apply(&wiring[0]);
 		CU_ASSERT_FALSE(owner(A) == 0 && owner(B) == 0);
 	}
-	atomic_store(&done, true);
-	pthread_join(thread, NULL);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
 	wiring_apply(&wiring[0]);
 	CU_ASSERT_EQUAL(owner(store_committed_wiring(&store[0])->bar[1]), 0);
 }
