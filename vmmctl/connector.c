@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -83,13 +82,10 @@ connect_address_of(const struct sockaddr *a, socklen_t n, int watch_fd)
 }
 
 static int
-connect_unix(const struct connector_address *a, uint32_t port, int watch_fd)
+connect_unix(const struct connector_address *a, int watch_fd)
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
-	int n = a->by_port
-	    ? snprintf(
-		  sun.sun_path, sizeof(sun.sun_path), "%s_%u", a->path, port)
-	    : snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", a->path);
+	int n = snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", a->path);
 
 	if (n < 0 || (size_t)n >= sizeof(sun.sun_path))
 		return -ENAMETOOLONG;
@@ -182,8 +178,7 @@ look_up(const char *host, uint16_t port,
 }
 
 int
-connector_connect(
-    const struct connector_address *a, uint32_t port, int watch_fd)
+connector_connect(const struct connector_address *a, int watch_fd)
 {
 	struct sockaddr_storage address[ADDRESSES_MAX];
 	socklen_t length[ADDRESSES_MAX];
@@ -191,7 +186,7 @@ connector_connect(
 	unsigned n;
 
 	if (a->path != NULL)
-		return connect_unix(a, port, watch_fd);
+		return connect_unix(a, watch_fd);
 	n = look_up(
 	    a->host, (uint16_t)strtoul(a->port, NULL, 10), address, length);
 	for (unsigned i = 0; i < n && r < 0 && r != -ECANCELED; i++)
@@ -245,7 +240,7 @@ serve_one(int fd, const struct connector_address *a)
 		return true;
 	if (n != (ssize_t)sizeof(q))
 		return false;
-	r = connector_connect(a, q.port, fd);
+	r = connector_connect(a, fd);
 	answer = (struct connector_answer){ q.cookie, r < 0 ? -r : 0 };
 	sent = send_answer(fd, &answer, r);
 	if (r >= 0)
@@ -253,18 +248,9 @@ serve_one(int fd, const struct connector_address *a)
 	return sent;
 }
 
-static bool
-stat_listener(const struct connector_address *a, struct stat *st)
-{
-	return a->listener != NULL && lstat(a->listener, st) == 0 &&
-	    S_ISSOCK(st->st_mode);
-}
-
 NORETURN static void
 run(int fd, const struct connector_address *a)
 {
-	struct stat was, is;
-	bool mine = stat_listener(a, &was);
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	/* The terminal's signals are not for us: the device's end is the end. */
@@ -282,9 +268,6 @@ run(int fd, const struct connector_address *a)
 	close_range(4, ~0u, 0);
 	while (serve_one(3, a))
 		continue;
-	if (mine && stat_listener(a, &is) && is.st_dev == was.st_dev &&
-	    is.st_ino == was.st_ino)
-		unlink(a->listener);
 	_exit(0);
 }
 

@@ -446,6 +446,9 @@ option_set_net(struct option_parse *p, const struct option_list *l)
 		   *kind = word;
 	struct option_device *d, *peer;
 
+	if (word[0] == '\0')
+		return option_complain(
+		    p, "--net: user, tap or switch:NAME is missing");
 	if (strncmp(word, "switch:", 7) == 0)
 		kind = "switch";
 	else if (!option_is_word("user tap", word))
@@ -499,13 +502,8 @@ option_set_vsock(struct option_parse *p, const struct option_list *l)
 	    p, "--vsock", "virtio-vsock", "vsock", find_value(l, "id"));
 	if (d == NULL)
 		return -EINVAL;
-	add_file(d, "listener", OPTION_FILE_LISTENER, path);
-	add_file(d, "connector", OPTION_FILE_CONNECTOR, path)->address =
-	    (struct connector_address){
-		    .path = path,
-		    .by_port = true,
-		    .listener = path,
-	    };
+	add_file(d, "relay", OPTION_FILE_RELAY, path);
+	add_file(d, "relay-link", OPTION_FILE_RELAY_LINK, path);
 	return add_params(p, d, l, "socket");
 }
 
