@@ -14,6 +14,7 @@
 #ifndef SANDBOX_SANDBOX_H
 #define SANDBOX_SANDBOX_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/resource.h>
@@ -23,7 +24,8 @@
 enum sandbox_step {
 	SANDBOX_FDS = 1, /* no fd but 0 to 3 is open */
 	SANDBOX_USERNS = 2,
-	SANDBOX_NAMESPACES = 4, /* mount, PID, network, IPC, UTS and cgroup */
+	/* mount, PID, network (unless it was to be kept), IPC, UTS, cgroup */
+	SANDBOX_NAMESPACES = 4,
 	SANDBOX_ROOT = 8, /* / is empty and read-only */
 	SANDBOX_LIMITS = 16,
 	SANDBOX_UID = 32, /* a uid and gid of its own; no groups */
@@ -58,6 +60,7 @@ struct sandbox_spawn {
 	 * be allowed to execute the program); ours if we are not.
 	 */
 	uid_t uid;
+	bool network; /* it keeps our network namespace */
 };
 
 /*

@@ -33,6 +33,8 @@
 #define PATIENCE_MS 20000
 
 static int program = -1;
+/* Of the next child. */
+static bool keep_network;
 
 struct child {
 	pid_t pid;
@@ -58,6 +60,7 @@ start_in(struct child *c, enum sandbox_mode mode, const char *act,
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return -errno;
 	s.control_fd = pair[1];
+	s.network = keep_network;
 	r = sandbox_spawn(&s, &c->pid, &c->pidfd, err, err_size);
 	close(pair[1]);
 	c->control = pair[0];
@@ -214,26 +217,48 @@ the_kernel_says_that_it_has_nothing(void)
 	CU_ASSERT_EQUAL(finish(&c), SANDBOXED_DONE);
 }
 
+/* Is this namespace of the child another than ours? */
+static bool
+is_its_own(const struct child *c, const char *name)
+{
+	char path[64], ours[64] = "", its[64] = "";
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/%s", c->pid, name);
+	n = readlink(path, its, sizeof(its) - 1);
+	CU_ASSERT(n > 0);
+	snprintf(path, sizeof(path), "/proc/self/ns/%s", name);
+	n = readlink(path, ours, sizeof(ours) - 1);
+	CU_ASSERT(n > 0);
+	return strcmp(ours, its) != 0;
+}
+
+static const char *const namespaces[] = { "user", "mnt", "pid", "ipc", "uts",
+	"cgroup", "net" };
+
 static void
 its_namespaces_are_its_own(void)
 {
-	static const char *const names[] = { "user", "mnt", "pid", "net", "ipc",
-		"uts", "cgroup" };
 	struct child c;
 
 	start(&c, "nothing", "filtered");
-	for (unsigned i = 0; i < ARRAY_LEN(names); i++) {
-		char path[64], ours[64] = "", its[64] = "";
-		ssize_t n;
+	for (unsigned i = 0; i < ARRAY_LEN(namespaces); i++)
+		CU_ASSERT_TRUE(is_its_own(&c, namespaces[i]));
+	CU_ASSERT_EQUAL(finish(&c), SANDBOXED_DONE);
+}
 
-		snprintf(path, sizeof(path), "/proc/%d/ns/%s", c.pid, names[i]);
-		n = readlink(path, its, sizeof(its) - 1);
-		CU_ASSERT(n > 0);
-		snprintf(path, sizeof(path), "/proc/self/ns/%s", names[i]);
-		n = readlink(path, ours, sizeof(ours) - 1);
-		CU_ASSERT(n > 0);
-		CU_ASSERT_STRING_NOT_EQUAL(ours, its);
-	}
+static void
+one_that_needs_the_network_keeps_only_that(void)
+{
+	struct child c;
+
+	keep_network = true;
+	start(&c, "nothing", "filtered");
+	keep_network = false;
+	for (unsigned i = 0; i < ARRAY_LEN(namespaces); i++)
+		CU_ASSERT_EQUAL(is_its_own(&c, namespaces[i]),
+		    strcmp(namespaces[i], "net") != 0);
+	CU_ASSERT_EQUAL(c.report.steps | SANDBOX_LANDLOCK, SANDBOX_ALL);
 	CU_ASSERT_EQUAL(finish(&c), SANDBOXED_DONE);
 }
 
@@ -482,6 +507,7 @@ run(const char *suite_name)
 		NAMED_TEST(without_the_filter_the_rest_still_refuses),
 		NAMED_TEST(the_kernel_says_that_it_has_nothing),
 		NAMED_TEST(its_namespaces_are_its_own),
+		NAMED_TEST(one_that_needs_the_network_keeps_only_that),
 		NAMED_TEST(its_root_is_empty_and_it_has_four_fds),
 		NAMED_TEST(the_steps_reported_are_all),
 		NAMED_TEST(landlock_closes_even_the_empty_root),

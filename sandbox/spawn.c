@@ -44,6 +44,7 @@ struct report {
 
 struct plan {
 	const struct sandbox_spawn *s;
+	uint64_t namespaces; /* that it is to have */
 	uint64_t flags; /* of clone3 */
 	bool as_root;
 	int devnull;
@@ -135,13 +136,13 @@ child(struct plan *p)
 }
 
 static uint64_t
-steps_of(uint64_t flags)
+steps_of(const struct plan *p)
 {
 	uint64_t steps = SANDBOX_FDS;
 
-	if ((flags & CLONE_NEWUSER) != 0)
+	if ((p->flags & CLONE_NEWUSER) != 0)
 		steps |= SANDBOX_USERNS;
-	if ((flags & NAMESPACES) == NAMESPACES)
+	if ((p->flags & p->namespaces) == p->namespaces)
 		steps |= SANDBOX_NAMESPACES;
 	return steps;
 }
@@ -153,7 +154,7 @@ make_environment(struct plan *p)
 
 	snprintf(p->variable, sizeof(p->variable),
 	    SANDBOX_VARIABLE "=%s:%" PRIx64 ":%u",
-	    sandbox_mode_name(p->s->mode), steps_of(p->flags),
+	    sandbox_mode_name(p->s->mode), steps_of(p),
 	    p->as_root ? p->s->uid : geteuid());
 	p->env[n++] = p->variable;
 #if defined(BULKHEAD_ASAN) || defined(BULKHEAD_TSAN)
@@ -384,7 +385,12 @@ sandbox_spawn(const struct sandbox_spawn *s, pid_t *pid, int *pidfd, char *err,
 		CLONE_NEWUSER,
 		0,
 	};
-	struct plan p = { .s = s, .as_root = geteuid() == 0 };
+	struct plan p = {
+		.s = s,
+		.as_root = geteuid() == 0,
+		.namespaces = s->network ? NAMESPACES & ~(uint64_t)CLONE_NEWNET
+					 : NAMESPACES,
+	};
 	int r = -EINVAL;
 
 	*pidfd = -1;
@@ -395,7 +401,7 @@ sandbox_spawn(const struct sandbox_spawn *s, pid_t *pid, int *pidfd, char *err,
 		return attempt(&p, pid, pidfd, err, err_size);
 	}
 	for (unsigned i = 0; i < ARRAY_LEN(choices); i++) {
-		p.flags = choices[i];
+		p.flags = choices[i] & (p.namespaces | CLONE_NEWUSER);
 		r = attempt(&p, pid, pidfd, err, err_size);
 		if (r == 0 || s->mode == SANDBOX_ON)
 			break;

@@ -43,6 +43,9 @@ client_drop(struct client *c)
 	TAILQ_REMOVE(&vm->clients, c, link);
 	vm->nclients--;
 	release_console(c);
+	for (unsigned i = 0; i < vm->ndevices; i++)
+		if (vm->device[i].question.client == c)
+			vm->device[i].question.client = NULL;
 	if (c->on_message != NULL)
 		event_free(c->on_message);
 	channel_close(&c->channel);
@@ -98,100 +101,47 @@ refuse(struct client *c, uint64_t seq, int error, const char *fmt, ...)
 	answer(c, seq, BULKHEAD__ENVELOPE__BODY_FAILURE, &f, NULL, 0);
 }
 
-static char none[] = "";
-static char isolated[] = "isolated";
-static char in_line[] = "inline";
-
-struct info_arrays {
-	Bulkhead__DeviceInfo info[VM_DEVICES_MAX], *infos[VM_DEVICES_MAX];
-	struct placement_message resources[VM_DEVICES_MAX];
-	char state[VM_DEVICES_MAX][16];
-};
-
-static void
-describe_device(struct info_arrays *a, unsigned i, struct device *d)
+void
+client_answer(struct client *c, uint64_t seq, int error, const char *text)
 {
-	Bulkhead__DeviceInfo *info = &a->info[i];
-
-	bulkhead__device_info__init(info);
-	a->infos[i] = info;
-	snprintf(a->state[i], sizeof(a->state[i]), "%s", device_state_name(d));
-	info->name = d->name;
-	info->type = d->type;
-	info->pid = d->is_inline ? getpid() : d->pid;
-	info->state = a->state[i];
-	info->placement = d->is_inline ? in_line : isolated;
-	info->restarts = d->restarts;
-	info->syscalls = d->manifest.syscalls;
-	info->sandbox = d->manifest.sandbox;
-	info->dma = d->manifest.dma;
-	info->last_death = d->last_death;
-	if (d->store.stats != NULL) {
-		info->reads = stats_get(&d->store.stats->reads);
-		info->writes = stats_get(&d->store.stats->writes);
-		info->recoveries = stats_get(&d->store.stats->recoveries);
-	}
-	device_fill_placement(&a->resources[i], d);
-	info->resources = &a->resources[i].placement;
+	if (error == 0)
+		answer_ok(c, seq);
+	else
+		refuse(c, seq, error, "%s", text);
 }
 
-static void
-on_describe(struct client *c, uint64_t seq)
+/* The device of that name; if there is none, the client is told. */
+static struct device *
+find_device(struct client *c, uint64_t seq, const char *name)
 {
-	static const char *const stages[] = { "building", "building",
-		"building", "running", "ending", "ending", "ended" };
-	Bulkhead__Description d;
-	struct vm *vm = c->vm;
-	struct info_arrays *a = calloc(1, sizeof(*a));
-	char hypervisor[32], state[16];
+	struct device *d = vm_find_device(c->vm, name);
 
-	bulkhead__description__init(&d);
-	if (a == NULL || vm->config == NULL) {
-		refuse(c, seq, EAGAIN, "the VM is being built");
-		free(a);
-		return;
-	}
-	for (unsigned i = 0; i < vm->ndevices; i++)
-		describe_device(a, i, &vm->device[i]);
-	snprintf(hypervisor, sizeof(hypervisor), "%s",
-	    vm->hv == NULL ? none : vm->hv->name);
-	snprintf(state, sizeof(state), "%s", stages[vm->stage]);
-	d.name = vm->config->name;
-	d.pid = getpid();
-	d.hypervisor = hypervisor;
-	d.memory = vm->config->memory;
-	d.vcpus = vm->nvcpus;
-	d.devices = a->infos;
-	d.n_devices = vm->ndevices;
-	d.state = state;
-	d.uptime_ns = vm->run_ns == 0 ? 0 : time_now_ns() - vm->run_ns;
-	answer(c, seq, BULKHEAD__ENVELOPE__BODY_DESCRIPTION, &d, NULL, 0);
-	free(a);
+	if (d == NULL)
+		refuse(c, seq, ENOENT, "no device %.40s", name);
+	return d;
 }
 
 static void
 on_kill(struct client *c, uint64_t seq, const Bulkhead__DeviceKill *k)
 {
-	struct device *d = vm_find_device(c->vm, k->device);
+	struct device *d = find_device(c, seq, k->device);
 	int sig = k->signal == 0 ? SIGKILL : k->signal;
 
-	if (d == NULL) {
-		refuse(c, seq, ENOENT, "no device %.40s", k->device);
+	if (d == NULL)
 		return;
-	}
 	if (sig < 1 || sig > SIGRTMAX) {
 		refuse(c, seq, EINVAL, "no signal %d", sig);
 		return;
 	}
-	if (d->pidfd < 0) {
+	if (d->now->pidfd < 0) {
 		refuse(c, seq, ESRCH, "device %s has no process (%s)", d->name,
-		    d->is_inline ? in_line : device_state_name(d));
+		    d->is_inline ? "inline" : device_state_name(d));
 		return;
 	}
 	/* It may survive this one: only a sure death is an ordered one. */
 	if (sig == SIGKILL)
 		d->ordered = true;
-	if (pidfd_send_signal(d->pidfd, sig, NULL, 0) < 0) {
+	if (pidfd_send_signal(d->now->pidfd, sig, NULL, 0) < 0) {
 		d->ordered = false;
 		refuse(
 		    c, seq, errno, "device %s: %s", d->name, strerror(errno));
@@ -217,7 +167,7 @@ on_shutdown(struct client *c, uint64_t seq, const Bulkhead__Shutdown *s)
 	/* Those without a button take no notice. */
 	for (unsigned i = 0; i < vm->ndevices; i++)
 		if (vm->device[i].state == DEVICE_RUNNING &&
-		    channel_send(&vm->device[i].channel,
+		    channel_send(&vm->device[i].now->channel,
 			BULKHEAD__ENVELOPE__BODY_POWER_BUTTON, &button, NULL, 0,
 			0) == 0)
 			pressed++;
@@ -249,6 +199,23 @@ first_with_stream(struct vm *vm)
 	return NULL;
 }
 
+/* The index of a stream of d, "" being the first.  If there is none, the client
+ * is told, and it is the number of them. */
+static unsigned
+find_stream(
+    struct client *c, uint64_t seq, const struct device *d, const char *name)
+{
+	unsigned i;
+
+	for (i = 0; i < d->manifest.nstreams; i++)
+		if (name[0] == '\0' ||
+		    strcmp(name, d->manifest.streams[i]) == 0)
+			return i;
+	refuse(c, seq, ENOENT, "device %s has no byte stream %.40s", d->name,
+	    name);
+	return i;
+}
+
 static void
 on_attach(struct client *c, uint64_t seq, const Bulkhead__AttachConsole *a)
 {
@@ -268,15 +235,9 @@ on_attach(struct client *c, uint64_t seq, const Bulkhead__AttachConsole *a)
 		refuse(c, seq, ENOENT, "no device %.40s", a->device);
 		return;
 	}
-	for (i = 0; i < d->manifest.nstreams; i++)
-		if (a->stream[0] == '\0' ||
-		    strcmp(a->stream, d->manifest.streams[i]) == 0)
-			break;
-	if (i == d->manifest.nstreams) {
-		refuse(c, seq, ENOENT, "device %s has no byte stream %.40s",
-		    d->name, a->stream);
+	i = find_stream(c, seq, d, a->stream);
+	if (i == d->manifest.nstreams)
 		return;
-	}
 	if (c->console != NULL || console_taken(vm, d, i)) {
 		refuse(c, seq, EBUSY, "the console of %s is in use", d->name);
 		return;
@@ -292,6 +253,46 @@ on_attach(struct client *c, uint64_t seq, const Bulkhead__AttachConsole *a)
 }
 
 static void
+on_set_params(struct client *c, uint64_t seq, const Bulkhead__SetParams *set)
+{
+	struct device *d = find_device(c, seq, set->device);
+	int r;
+
+	if (d == NULL)
+		return;
+	r = device_reconfigure(d, c, seq, set);
+	if (r == -EBUSY)
+		refuse(c, seq, EBUSY, "device %s is being changed", d->name);
+	else if (r < 0)
+		refuse(c, seq, EAGAIN, "device %s is not running", d->name);
+}
+
+static void
+on_console_size(
+    struct client *c, uint64_t seq, const Bulkhead__ConsoleSize *size)
+{
+	struct device *d = find_device(c, seq, size->device);
+	Bulkhead__Resize resize;
+	unsigned i;
+
+	if (d == NULL)
+		return;
+	i = find_stream(c, seq, d, size->stream);
+	if (i == d->manifest.nstreams)
+		return;
+	bulkhead__resize__init(&resize);
+	resize.stream = d->manifest.streams[i];
+	resize.columns = size->columns;
+	resize.rows = size->rows;
+	if (d->state != DEVICE_RUNNING ||
+	    channel_send(&d->now->channel, BULKHEAD__ENVELOPE__BODY_RESIZE,
+		&resize, NULL, 0, 0) < 0)
+		refuse(c, seq, EAGAIN, "device %s is not running", d->name);
+	else
+		answer_ok(c, seq);
+}
+
+static void
 on_request(struct client *c, struct channel_message *m)
 {
 	const Bulkhead__Envelope *e = m->envelope;
@@ -304,7 +305,16 @@ on_request(struct client *c, struct channel_message *m)
 			refuse(c, e->seq, EEXIST, "there is a VM already");
 		break;
 	case BULKHEAD__ENVELOPE__BODY_DESCRIBE:
-		on_describe(c, e->seq);
+		describe_vm(c, e->seq);
+		break;
+	case BULKHEAD__ENVELOPE__BODY_QUERY_STATS:
+		describe_stats(c, e->seq, e->query_stats->device);
+		break;
+	case BULKHEAD__ENVELOPE__BODY_SET_PARAMS:
+		on_set_params(c, e->seq, e->set_params);
+		break;
+	case BULKHEAD__ENVELOPE__BODY_CONSOLE_SIZE:
+		on_console_size(c, e->seq, e->console_size);
 		break;
 	case BULKHEAD__ENVELOPE__BODY_KILL:
 		on_kill(c, e->seq, e->kill);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "proto/base.h"
+#include "vmmd/pci.h"
 
 #define SLICE_NS   100000000u /* the longest sleep without a look around */
 #define SPIN_LEAST 1000u /* below this, spinning is not worth it */
@@ -113,6 +114,7 @@ wait_answer(struct port *p, unsigned vcpu, uint64_t pos, uint64_t *answer)
 			report_fault(p, generation);
 			nanosleep(&ms, NULL);
 		} else {
+			stats_add(&lane->stats.sleeps, 1);
 			ring_wait(r, pos, SLICE_NS);
 		}
 		/*
@@ -258,6 +260,8 @@ port_wake(struct port *p)
 		ring_wake_producer(&p->set->ring[v]);
 }
 
+/* ---- the map ---- */
+
 static bool
 before(enum hv_space space, uint64_t addr, const struct route *r)
 {
@@ -266,14 +270,14 @@ before(enum hv_space space, uint64_t addr, const struct route *r)
 
 /* Index of the first route that lies behind addr. */
 static unsigned
-upper_bound(const struct address_map *map, enum hv_space space, uint64_t addr)
+upper_bound(const struct route_table *t, enum hv_space space, uint64_t addr)
 {
-	unsigned lo = 0, hi = map->n;
+	unsigned lo = 0, hi = t->n;
 
 	while (lo < hi) {
 		unsigned mid = lo + (hi - lo) / 2;
 
-		if (before(space, addr, &map->routes[mid]))
+		if (before(space, addr, &t->routes[mid]))
 			hi = mid;
 		else
 			lo = mid + 1;
@@ -282,44 +286,136 @@ upper_bound(const struct address_map *map, enum hv_space space, uint64_t addr)
 }
 
 int
-address_map_add(struct address_map *map, const struct route *route)
+route_table_add(struct route_table *t, const struct route *route)
 {
-	unsigned i = upper_bound(map, route->space, route->last);
+	unsigned i = upper_bound(t, route->space, route->last);
 
-	if (map->n == INTERCEPT_ROUTES)
+	if (t->n == INTERCEPT_ROUTES)
 		return -ENOSPC;
-	if (i > 0 && map->routes[i - 1].space == route->space &&
-	    map->routes[i - 1].last >= route->base)
+	if (i > 0 && t->routes[i - 1].space == route->space &&
+	    t->routes[i - 1].last >= route->base)
 		return -EEXIST;
-	memmove(&map->routes[i + 1], &map->routes[i],
-	    (map->n - i) * sizeof(map->routes[0]));
-	map->routes[i] = *route;
-	map->n++;
+	memmove(&t->routes[i + 1], &t->routes[i],
+	    (t->n - i) * sizeof(t->routes[0]));
+	t->routes[i] = *route;
+	t->n++;
 	return 0;
 }
 
-const struct route *
-address_map_find(
-    const struct address_map *map, enum hv_space space, uint64_t addr)
+void
+route_table_remove(struct route_table *t, enum hv_space space, uint64_t base)
 {
-	unsigned i = upper_bound(map, space, addr);
+	unsigned i = upper_bound(t, space, base);
 
-	if (i == 0 || map->routes[i - 1].space != space ||
-	    map->routes[i - 1].last < addr)
-		return NULL;
-	return &map->routes[i - 1];
+	if (i == 0 || t->routes[i - 1].space != space ||
+	    t->routes[i - 1].base != base)
+		return;
+	t->n--;
+	memmove(&t->routes[i - 1], &t->routes[i],
+	    (t->n - (i - 1)) * sizeof(t->routes[0]));
 }
+
+const struct route *
+route_table_find(
+    const struct route_table *t, enum hv_space space, uint64_t addr)
+{
+	unsigned i = upper_bound(t, space, addr);
+
+	if (i == 0 || t->routes[i - 1].space != space ||
+	    t->routes[i - 1].last < addr)
+		return NULL;
+	return &t->routes[i - 1];
+}
+
+struct route_table *
+address_map_edit(struct address_map *map)
+{
+	uint64_t version =
+	    atomic_load_explicit(&map->version, memory_order_relaxed);
+	struct route_table *next = &map->table[(version + 1) & 1];
+
+	*next = map->table[version & 1];
+	return next;
+}
+
+void
+address_map_publish(struct address_map *map)
+{
+	/*
+	 * Sequentially consistent, as is the load of `reading` below; pairs
+	 * with the store of `reading` and then the load of `version` in
+	 * intercept_find().  Either that load sees this version, or the loop
+	 * sees that reader.
+	 */
+	atomic_fetch_add(&map->version, 1);
+	for (unsigned i = 0; i < RING_MAX_VCPUS; i++)
+		/* Acquire: what it read, it read before the next edit. */
+		while (atomic_load(&map->reader[i].reading) != 0)
+			sched_yield();
+}
+
+bool
+intercept_find(
+    struct intercept *ic, enum hv_space space, uint64_t addr, struct route *out)
+{
+	struct address_map *map = ic->map;
+	_Atomic uint32_t *reading = &map->reader[ic->vcpu].reading;
+	const struct route *r;
+
+	/* Pairs with address_map_publish(). */
+	atomic_store(reading, 1);
+	ic->version = atomic_load(&map->version);
+	r = route_table_find(&map->table[ic->version & 1], space, addr);
+	if (r != NULL)
+		*out = *r;
+	atomic_store_explicit(reading, 0, memory_order_release);
+	return r != NULL;
+}
+
+/* ---- accesses ---- */
 
 static bool
 inside(const struct route *r, const struct hv_access *a)
 {
-	return r != NULL && r->space == a->space && a->addr >= r->base &&
-	    a->addr <= r->last;
+	return r->space == a->space && a->addr >= r->base && a->addr <= r->last;
 }
 
-static void
-route_access(const struct route *r, unsigned vcpu, struct hv_access *a)
+/*
+ * The route of an access; false: none.  The last one is as good as a look into
+ * the map if that has not changed since: one that changes it just now may as
+ * well come a moment later.
+ */
+static bool
+find(struct intercept *ic, const struct hv_access *a)
 {
+	if ((ic->last.port != NULL || ic->last.pci != NULL) &&
+	    inside(&ic->last, a) &&
+	    atomic_load_explicit(&ic->map->version, memory_order_acquire) ==
+		ic->version)
+		return true;
+	if (intercept_find(ic, a->space, a->addr, &ic->last))
+		return true;
+	ic->last.port = NULL;
+	ic->last.pci = NULL;
+	return false;
+}
+
+/* Two looks at the clock, of which one is needed anyway. */
+static void
+note_wait(struct stats_wait *stats, uint64_t since_ns)
+{
+	uint64_t ns = time_now_ns() - since_ns;
+
+	stats_note(&stats->answer, ns);
+	stats_add(&stats->waited_ns, ns * STATS_SAMPLE);
+}
+
+void
+intercept_route(
+    struct intercept *ic, const struct route *r, struct hv_access *a)
+{
+	struct port *port = r->port;
+	struct stats_wait *stats = &port->lane[ic->vcpu].stats;
 	struct ring_request request = {
 		.addr = a->addr - r->base,
 		.data = a->write ? a->data & ring_size_mask(a->size) : 0,
@@ -328,14 +424,19 @@ route_access(const struct route *r, unsigned vcpu, struct hv_access *a)
 			: r->posted	  ? RING_WRITE_POSTED
 					  : RING_WRITE),
 		.size = a->size,
-		.vcpu = vcpu,
+		.vcpu = ic->vcpu,
 	};
-	uint64_t answer;
+	uint64_t now = time_now_ns(), answer;
 
-	request.time_ns = time_now_ns() + (uint64_t)r->port->clock_offset_ns;
-	answer = port_access(r->port, vcpu, &request);
+	request.time_ns = now + (uint64_t)port->clock_offset_ns;
+	answer = port_access(port, ic->vcpu, &request);
+	stats_add(&stats->accesses, 1);
+	if (stats_get(&stats->accesses) % STATS_SAMPLE == 0)
+		note_wait(stats, now);
 	if (!a->write)
 		a->data = answer & ring_size_mask(a->size);
+	else if (r->wiring && port->written != NULL)
+		port->written(port->written_ctx);
 }
 
 /* It reaches over the end of a range: byte by byte, as on a narrow bus. */
@@ -360,28 +461,38 @@ split_access(struct intercept *ic, struct hv_access *a)
 		a->data = data;
 }
 
+static void
+count(struct stats_vcpu *s, const struct hv_access *a)
+{
+	if (a->space == HV_PIO)
+		stats_add(a->write ? &s->pio_writes : &s->pio_reads, 1);
+	else
+		stats_add(a->write ? &s->mmio_writes : &s->mmio_reads, 1);
+}
+
 void
 intercept_access(void *ctx, struct hv_access *a)
 {
 	struct intercept *ic = ctx;
-	const struct route *r = ic->last;
+	bool found = find(ic, a);
+	struct route route;
 
-	if (!inside(r, a)) {
-		r = address_map_find(ic->map, a->space, a->addr);
-		if (r != NULL)
-			ic->last = r;
-	}
-	if (r != NULL && a->size - 1u <= r->last - a->addr) {
-		route_access(r, ic->vcpu, a);
+	if (found && a->size - 1u <= ic->last.last - a->addr) {
+		count(&ic->stats, a);
+		if (ic->last.pci != NULL)
+			pci_access(ic->last.pci, ic, a);
+		else
+			intercept_route(ic, &ic->last, a);
 		return;
 	}
 	if (a->size > 1 &&
-	    (r != NULL ||
-		address_map_find(ic->map, a->space, a->addr + a->size - 1) !=
-		    NULL)) {
+	    (found ||
+		intercept_find(ic, a->space, a->addr + a->size - 1, &route))) {
 		split_access(ic, a);
 		return;
 	}
+	count(&ic->stats, a);
+	stats_add(&ic->stats.unclaimed, 1);
 	if (!a->write)
 		a->data = ring_size_mask(a->size);
 }

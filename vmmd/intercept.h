@@ -1,10 +1,10 @@
 /*
  * Intercepts: from a vCPU's access to the device that answers it.
  *
- * The address map is made once, before the vCPUs run, and never changes.  A
- * port is the broker's end of one device; each of its lanes belongs to one
- * vCPU's thread.  The supervisor, on the main thread, restarts and removes the
- * device behind a port while vCPUs wait at it.
+ * The address map changes while vCPUs run, when a BAR moves.  A port is the
+ * broker's end of one device; each of its lanes belongs to one vCPU's thread.
+ * The supervisor, on the main thread, restarts and removes the device behind a
+ * port while vCPUs wait at it.  A port is there as long as its VM.
  */
 #ifndef VMMD_INTERCEPT_H
 #define VMMD_INTERCEPT_H
@@ -17,7 +17,7 @@
 #include "proto/ring.h"
 #include "proto/store.h"
 
-#define INTERCEPT_ROUTES 256u
+#define INTERCEPT_ROUTES 288u
 
 /* How a device that runs in this process is reached (vmmd-inline only). */
 struct placement_ops {
@@ -34,6 +34,7 @@ struct port_lane {
 	uint64_t spin_ns; /* how long to spin now */
 	uint64_t sleeps; /* since it last answered in time */
 	_Atomic uint64_t waiting_since_ns; /* 0: it does not sleep there */
+	struct stats_wait stats;
 	/* The last requests, as made: the ring's may have been scribbled on. */
 	struct ring_request sent[RING_SLOTS];
 };
@@ -51,6 +52,9 @@ struct port {
 	_Atomic uint32_t fault; /* generation + 1 of one that broke the rules */
 	const struct placement_ops *inline_ops; /* NULL: it is a process */
 	void *inline_host;
+	/* On the vCPU's thread, after its write to a region marked `wiring`. */
+	void (*written)(void *ctx);
+	void *written_ctx;
 	struct port_lane lane[RING_MAX_VCPUS];
 };
 
@@ -82,36 +86,73 @@ bool port_busy(const struct port *p);
 /* Any thread: wake every vCPU that sleeps at the port. */
 void port_wake(struct port *p);
 
+struct pci;
+
 struct route {
 	enum hv_space space;
 	uint64_t base, last;
 	struct port *port;
+	struct pci *pci; /* configuration cycles: no port */
 	uint16_t region;
-	bool posted;
+	bool posted, wiring;
 };
 
-struct address_map {
+struct route_table {
 	struct route routes[INTERCEPT_ROUTES]; /* by space, then by base */
 	unsigned n;
 };
 
 /* Add a range that overlaps none there.  0; -ENOSPC; -EEXIST. */
-int address_map_add(struct address_map *map, const struct route *route);
+int route_table_add(struct route_table *t, const struct route *route);
+/* Take out the route that begins there, if there is one. */
+void
+route_table_remove(struct route_table *t, enum hv_space space, uint64_t base);
 /* The route of that address, or NULL. */
-const struct route *address_map_find(
-    const struct address_map *map, enum hv_space space, uint64_t addr);
+const struct route *route_table_find(
+    const struct route_table *t, enum hv_space space, uint64_t addr);
+
+/*
+ * Two tables: one that vCPUs read, without locks, and one for the next change.
+ * Who changes the map holds a lock of its own.
+ */
+struct address_map {
+	struct route_table table[2];
+	/* Counts the changes; its parity names the table to be read. */
+	_Atomic uint64_t version;
+	struct {
+		_Alignas(64) _Atomic uint32_t reading;
+	} reader[RING_MAX_VCPUS];
+};
+
+/* A copy of the present table, to be changed and published. */
+struct route_table *address_map_edit(struct address_map *map);
+/*
+ * From now on it is what is read.  Not from a reader: waits until no vCPU
+ * reads the other one.
+ */
+void address_map_publish(struct address_map *map);
 
 /* One vCPU's view: the ctx of intercept_access(). */
 struct intercept {
-	const struct address_map *map;
+	struct address_map *map;
 	unsigned vcpu;
-	const struct route *last; /* a guess */
+	struct route last; /* a copy: a guess for the next access */
+	uint64_t version; /* of the map, when it was taken */
+	struct stats_vcpu stats;
 };
+
+/* Read the map: a copy of that address's route.  False: there is none. */
+bool intercept_find(struct intercept *ic, enum hv_space space, uint64_t addr,
+    struct route *out);
 
 /*
  * The hv_handler of a vCPU.  What nobody decodes reads as all ones; an access
  * that reaches over the end of a range is made of single bytes.
  */
 void intercept_access(void *ctx, struct hv_access *a);
+
+/* An access that lies inside the range of a port's route. */
+void intercept_route(
+    struct intercept *ic, const struct route *route, struct hv_access *a);
 
 #endif

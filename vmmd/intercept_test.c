@@ -1,7 +1,6 @@
 /* The address map, and what a vCPU gets from a device that misbehaves. */
 #include "vmmd/intercept.h"
 
-#include <CUnit/Basic.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -10,10 +9,31 @@
 #include <unistd.h>
 
 #include "proto/base.h"
+#include "tests/named_tests.h"
+
+/* ---- a device on the same thread ---- */
+
+static atomic_bool stopping;
+static struct ring_request seen[16];
+static unsigned nseen;
+
+static uint64_t
+answer_offset(void *host, unsigned vcpu, const struct ring_request *request)
+{
+	(void)host;
+	(void)vcpu;
+	if (nseen < ARRAY_LEN(seen))
+		seen[nseen++] = *request;
+	return 0x1111111111111100u + request->addr;
+}
+
+static const struct placement_ops same_thread = {
+	.access = answer_offset,
+};
 
 /* ---- the map ---- */
 
-static struct address_map map;
+static struct route_table map;
 static struct port ports[4];
 
 static int
@@ -26,7 +46,7 @@ add(enum hv_space space, uint64_t base, uint64_t last, unsigned port)
 		.port = &ports[port],
 	};
 
-	return address_map_add(&map, &r);
+	return route_table_add(&map, &r);
 }
 
 static void
@@ -57,7 +77,7 @@ finds_what_was_added_and_nothing_else(void)
 	CU_ASSERT_EQUAL(add(HV_PIO, 0x70, 0x71, 1), 0);
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		const struct route *r =
-		    address_map_find(&map, cases[i].space, cases[i].addr);
+		    route_table_find(&map, cases[i].space, cases[i].addr);
 
 		CU_ASSERT(cases[i].port < 0
 			? r == NULL
@@ -82,25 +102,144 @@ refuses_overlap_and_overflow(void)
 	CU_ASSERT_EQUAL(add(HV_PIO, 0x5000, 0x5000, 1), -ENOSPC);
 }
 
-/* ---- accesses, with a device on the same thread ---- */
-
-static atomic_bool stopping;
-static struct ring_request seen[16];
-static unsigned nseen;
-
-static uint64_t
-answer_offset(void *host, unsigned vcpu, const struct ring_request *request)
+static void
+removes_one_range_and_no_other(void)
 {
-	(void)host;
-	(void)vcpu;
-	if (nseen < ARRAY_LEN(seen))
-		seen[nseen++] = *request;
-	return 0x1111111111111100u + request->addr;
+	static const struct {
+		enum hv_space space;
+		uint64_t base;
+		bool there[3]; /* afterwards */
+	} cases[] = {
+		{ HV_PIO, 0x100, { false, true, true } },
+		{ HV_MMIO, 0x100, { true, false, true } },
+		{ HV_MMIO, 0x200, { true, true, false } },
+		{ HV_MMIO, 0x201, { true, true, true } },
+		{ HV_PIO, 0x200, { true, true, true } },
+		{ HV_PIO, 0, { true, true, true } },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		memset(&map, 0, sizeof(map));
+		CU_ASSERT_EQUAL(add(HV_PIO, 0x100, 0x10f, 0), 0);
+		CU_ASSERT_EQUAL(add(HV_MMIO, 0x100, 0x10f, 1), 0);
+		CU_ASSERT_EQUAL(add(HV_MMIO, 0x200, 0x20f, 2), 0);
+		route_table_remove(&map, cases[i].space, cases[i].base);
+		CU_ASSERT_EQUAL(route_table_find(&map, HV_PIO, 0x105) != NULL,
+		    cases[i].there[0]);
+		CU_ASSERT_EQUAL(route_table_find(&map, HV_MMIO, 0x105) != NULL,
+		    cases[i].there[1]);
+		CU_ASSERT_EQUAL(route_table_find(&map, HV_MMIO, 0x205) != NULL,
+		    cases[i].there[2]);
+	}
 }
 
-static const struct placement_ops same_thread = {
-	.access = answer_offset,
+/* ---- a map that changes while it is read ---- */
+
+#define REMAPS	5000u
+#define READERS 2u
+#define BAR_A	0xc0000000u
+#define BAR_B	0xd0000000u
+
+struct reader_thread {
+	struct intercept ic;
+	const atomic_bool *done;
+	uint64_t wrong, found;
 };
+
+/* The region says where the range has been put: a torn or freed route does
+ * not. */
+static void *
+read_on(void *arg)
+{
+	struct reader_thread *t = arg;
+
+	while (!atomic_load(t->done)) {
+		static const uint64_t at[] = { BAR_A, BAR_B };
+
+		for (unsigned i = 0; i < 2; i++) {
+			struct route r;
+
+			if (!intercept_find(&t->ic, HV_MMIO, at[i], &r))
+				continue;
+			t->found++;
+			if (r.base != at[i] || r.last != at[i] + 0xfff ||
+			    r.region != i || r.port != &ports[i])
+				t->wrong++;
+		}
+	}
+	return NULL;
+}
+
+static void
+is_whole_for_readers_while_it_changes(void)
+{
+	static struct address_map whole;
+	static struct reader_thread reader[READERS];
+	static atomic_bool done;
+	pthread_t thread[READERS];
+
+	memset(&whole, 0, sizeof(whole));
+	for (unsigned i = 0; i < READERS; i++) {
+		reader[i] =
+		    (struct reader_thread){ .ic = { .map = &whole, .vcpu = i },
+			    .done = &done };
+		CU_ASSERT_EQUAL_FATAL(
+		    pthread_create(&thread[i], NULL, read_on, &reader[i]), 0);
+	}
+	for (unsigned n = 0; n < REMAPS; n++) {
+		const uint64_t base = (n & 1) != 0 ? BAR_B : BAR_A;
+		const struct route r = {
+			.space = HV_MMIO,
+			.base = base,
+			.last = base + 0xfff,
+			.port = &ports[n & 1],
+			.region = n & 1,
+		};
+		struct route_table *t = address_map_edit(&whole);
+
+		route_table_remove(t, HV_MMIO, BAR_A);
+		route_table_remove(t, HV_MMIO, BAR_B);
+		if (route_table_add(t, &r) != 0)
+			CU_FAIL("a place that was made free is not free");
+		address_map_publish(&whole);
+		/* A table that nobody may be reading now: spoil it. */
+		memset(
+		    address_map_edit(&whole), 0xff, sizeof(struct route_table));
+	}
+	atomic_store(&done, true);
+	for (unsigned i = 0; i < READERS; i++) {
+		pthread_join(thread[i], NULL);
+		CU_ASSERT_EQUAL(reader[i].wrong, 0);
+	}
+	CU_ASSERT(reader[0].found + reader[1].found > 0);
+}
+
+static void
+forgets_a_guess_when_the_map_has_changed(void)
+{
+	static struct address_map whole;
+	struct intercept ic = { .map = &whole };
+	struct hv_access a = { .addr = 0x3f8, .size = 1, .space = HV_PIO };
+
+	memset(&whole, 0, sizeof(whole));
+	memset(&map, 0, sizeof(map));
+	ports[0] = (struct port){
+		.inline_ops = &same_thread, .stopping = &stopping, .vcpus = 1
+	};
+	CU_ASSERT_EQUAL_FATAL(add(HV_PIO, 0x3f8, 0x3ff, 0), 0);
+	*address_map_edit(&whole) = map;
+	address_map_publish(&whole);
+	intercept_access(&ic, &a);
+	CU_ASSERT_EQUAL(a.data, 0);
+	route_table_remove(address_map_edit(&whole), HV_PIO, 0x3f8);
+	address_map_publish(&whole);
+	intercept_access(&ic, &a);
+	CU_ASSERT_EQUAL(a.data, 0xff);
+	CU_ASSERT_EQUAL(stats_get(&ic.stats.pio_reads), 2);
+	CU_ASSERT_EQUAL(stats_get(&ic.stats.unclaimed), 1);
+}
+
+/* ---- accesses ---- */
 
 static void
 serves_reads_of_every_shape(void)
@@ -120,13 +259,16 @@ serves_reads_of_every_shape(void)
 		{ "half_before_the_start", 0x3f7, 2, 0x00ff, 1 },
 		{ "at_the_end_of_all", UINT64_MAX, 2, 0xffff, 0 },
 	};
-	struct intercept ic = { .map = &map };
+	static struct address_map whole;
+	struct intercept ic = { .map = &whole };
 
 	memset(&map, 0, sizeof(map));
 	ports[0] = (struct port){
 		.inline_ops = &same_thread, .stopping = &stopping, .vcpus = 1
 	};
 	CU_ASSERT_EQUAL_FATAL(add(HV_PIO, 0x3f8, 0x3ff, 0), 0);
+	*address_map_edit(&whole) = map;
+	address_map_publish(&whole);
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		struct hv_access a = {
 			.addr = cases[i].addr,
@@ -325,27 +467,20 @@ recovers_only_from_positions_that_can_be(void)
 	free(base);
 }
 
+static const struct named_test tests[] = {
+	NAMED_TEST(finds_what_was_added_and_nothing_else),
+	NAMED_TEST(refuses_overlap_and_overflow),
+	NAMED_TEST(removes_one_range_and_no_other),
+	NAMED_TEST(is_whole_for_readers_while_it_changes),
+	NAMED_TEST(forgets_a_guess_when_the_map_has_changed),
+	NAMED_TEST(serves_reads_of_every_shape),
+	NAMED_TEST(waits_as_long_as_it_must),
+	NAMED_TEST(posted_writes_do_not_wait),
+	NAMED_TEST(recovers_only_from_positions_that_can_be),
+};
+
 int
 main(void)
 {
-	CU_pSuite s;
-	unsigned failed;
-
-	if (CU_initialize_registry() != CUE_SUCCESS)
-		return 1;
-	s = CU_add_suite("intercept", NULL, NULL);
-	CU_add_test(s, "finds_what_was_added_and_nothing_else",
-	    finds_what_was_added_and_nothing_else);
-	CU_add_test(
-	    s, "refuses_overlap_and_overflow", refuses_overlap_and_overflow);
-	CU_add_test(
-	    s, "serves_reads_of_every_shape", serves_reads_of_every_shape);
-	CU_add_test(s, "waits_as_long_as_it_must", waits_as_long_as_it_must);
-	CU_add_test(s, "posted_writes_do_not_wait", posted_writes_do_not_wait);
-	CU_add_test(s, "recovers_only_from_positions_that_can_be",
-	    recovers_only_from_positions_that_can_be);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return named_tests_run("intercept", tests, ARRAY_LEN(tests));
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "proto/base.h"
+#include "proto/platform.h"
 
 /* What every backend decodes itself: no access to it ever reaches a device. */
 static const struct {
@@ -40,49 +41,80 @@ overlap(uint64_t a, uint64_t a_size, uint64_t b, uint64_t b_size)
 	    b <= a + (a_size - 1);
 }
 
-static const char *
-region_taken(const struct region *r, const struct layout_item *items,
-    unsigned n, const struct layout_ram *ram)
+/* Where its registers are is known: not those of a BAR. */
+static bool
+is_fixed(const struct region *r)
 {
-	if (r->space == HV_MMIO &&
-	    (overlap(r->base, r->size, 0, ram->low) ||
-		overlap(r->base, r->size, LAYOUT_HIGH_BASE, ram->high)))
-		return "memory";
-	for (unsigned i = 0; i < ARRAY_LEN(held); i++)
-		if (held[i].space == r->space &&
-		    overlap(r->base, r->size, held[i].base, held[i].size))
-			return held[i].name;
-	for (unsigned i = 0; i < n; i++) {
-		const struct placement *p;
+	return !r->config && !r->bar;
+}
 
-		if (items[i].chosen < 0)
-			continue;
-		p = &items[i].manifest->placements[items[i].chosen];
-		for (unsigned j = 0; j < p->nregions; j++)
-			if (p->regions[j].space == r->space &&
-			    overlap(r->base, r->size, p->regions[j].base,
-				p->regions[j].size))
-				return items[i].name;
-	}
+static bool
+meets(const struct region *a, const struct region *b)
+{
+	if (a->config && b->config)
+		return a->base == b->base;
+	return is_fixed(a) && is_fixed(b) && a->space == b->space &&
+	    overlap(a->base, a->size, b->base, b->size);
+}
+
+static const char *
+taken_by_bus(const struct region *r, const struct layout_ram *ram)
+{
+	const struct {
+		enum hv_space space;
+		uint64_t base, size;
+	} bus[] = {
+		{ HV_MMIO, PLATFORM_ECAM_BASE, PLATFORM_ECAM_SIZE },
+		{ HV_MMIO, PLATFORM_PCI32_BASE, PLATFORM_PCI32_SIZE },
+		{ HV_MMIO, platform_pci64_base(ram->high),
+		    PLATFORM_PCI64_SIZE },
+		{ HV_PIO, PLATFORM_PCI_ADDRESS_PORT, 8 },
+	};
+
+	for (unsigned i = 0; i < ARRAY_LEN(bus); i++)
+		if (bus[i].space == r->space &&
+		    overlap(r->base, r->size, bus[i].base, bus[i].size))
+			return "pci";
 	return NULL;
 }
 
 static const char *
-gsi_taken(unsigned gsi, const struct layout_item *items, unsigned n)
+region_taken(const struct region *r, const struct layout_item *items,
+    unsigned n, const struct layout_ram *ram, bool pci)
+{
+	if (is_fixed(r)) {
+		if (r->space == HV_MMIO &&
+		    (overlap(r->base, r->size, 0, ram->low) ||
+			overlap(r->base, r->size, LAYOUT_HIGH_BASE, ram->high)))
+			return "memory";
+		for (unsigned i = 0; i < ARRAY_LEN(held); i++)
+			if (held[i].space == r->space &&
+			    overlap(
+				r->base, r->size, held[i].base, held[i].size))
+				return held[i].name;
+		if (pci && taken_by_bus(r, ram) != NULL)
+			return taken_by_bus(r, ram);
+	}
+	for (unsigned i = 0; i < n; i++)
+		for (unsigned j = 0; j < items[i].placed.nregions; j++)
+			if (meets(r, &items[i].placed.regions[j]))
+				return items[i].name;
+	return NULL;
+}
+
+static const char *
+irq_taken(const struct irq *irq, const struct layout_item *items, unsigned n)
 {
 	for (unsigned i = 0; i < ARRAY_LEN(held_gsi); i++)
-		if (held_gsi[i] == gsi)
+		if (held_gsi[i] == irq->gsi)
 			return "the platform";
-	for (unsigned i = 0; i < n; i++) {
-		const struct placement *p;
+	for (unsigned i = 0; i < n; i++)
+		for (unsigned j = 0; j < items[i].placed.nirqs; j++) {
+			const struct irq *other = &items[i].placed.irqs[j];
 
-		if (items[i].chosen < 0)
-			continue;
-		p = &items[i].manifest->placements[items[i].chosen];
-		for (unsigned j = 0; j < p->nirqs; j++)
-			if (p->irqs[j].gsi == gsi)
+			if (other->gsi == irq->gsi && !(other->pci && irq->pci))
 				return items[i].name;
-	}
+		}
 	return NULL;
 }
 
@@ -91,9 +123,7 @@ fits_itself(const struct placement *p)
 {
 	for (unsigned i = 0; i < p->nregions; i++)
 		for (unsigned j = 0; j < i; j++)
-			if (p->regions[i].space == p->regions[j].space &&
-			    overlap(p->regions[i].base, p->regions[i].size,
-				p->regions[j].base, p->regions[j].size))
+			if (meets(&p->regions[i], &p->regions[j]))
 				return false;
 	for (unsigned i = 0; i < p->nirqs; i++)
 		for (unsigned j = 0; j < i; j++)
@@ -102,10 +132,39 @@ fits_itself(const struct placement *p)
 	return true;
 }
 
+/* The next free slot, for a function that has none; its line in either case.
+ * Slot 0 is for the one that asks for it, the host bridge. */
+static void
+give_slot(struct placement *p, const struct layout_item *items, unsigned n,
+    const struct layout_ram *ram)
+{
+	struct region *r = &p->regions[0];
+	unsigned slot;
+
+	if (p->nregions == 0 || !r->config)
+		return;
+	if (r->base == MANIFEST_ANY_SLOT) {
+		r->base = MANIFEST_PCI_SLOT;
+		while (r->base < PLATFORM_ECAM_SIZE &&
+		    region_taken(r, items, n, ram, true) != NULL)
+			r->base += MANIFEST_PCI_SLOT;
+	}
+	slot = (unsigned)(r->base / MANIFEST_PCI_SLOT);
+	for (unsigned i = 0; i < p->nirqs; i++)
+		if (p->irqs[i].pci)
+			p->irqs[i].gsi = platform_pci_gsi(slot, 0);
+}
+
+static const char *
+space_name(const struct region *r)
+{
+	return r->config ? "pci" : r->space == HV_PIO ? "port" : "address";
+}
+
 /* Does it fit beside the first n items?  If not, why. */
 static bool
 fits(const struct placement *p, const struct layout_item *items, unsigned n,
-    const struct layout_ram *ram, char *err, size_t size)
+    const struct layout_ram *ram, bool pci, char *err, size_t size)
 {
 	const char *by;
 
@@ -114,16 +173,21 @@ fits(const struct placement *p, const struct layout_item *items, unsigned n,
 		return false;
 	}
 	for (unsigned i = 0; i < p->nregions; i++) {
-		by = region_taken(&p->regions[i], items, n, ram);
+		const struct region *r = &p->regions[i];
+
+		if (r->config && r->base >= PLATFORM_ECAM_SIZE) {
+			snprintf(err, size, "no pci slot is free");
+			return false;
+		}
+		by = region_taken(r, items, n, ram, pci);
 		if (by != NULL) {
 			snprintf(err, size, "%s 0x%" PRIx64 " is taken by %s",
-			    p->regions[i].space == HV_PIO ? "port" : "address",
-			    p->regions[i].base, by);
+			    space_name(r), r->base, by);
 			return false;
 		}
 	}
 	for (unsigned i = 0; i < p->nirqs; i++) {
-		by = gsi_taken(p->irqs[i].gsi, items, n);
+		by = irq_taken(&p->irqs[i], items, n);
 		if (by != NULL) {
 			snprintf(err, size, "interrupt %u is taken by %s",
 			    p->irqs[i].gsi, by);
@@ -133,23 +197,53 @@ fits(const struct placement *p, const struct layout_item *items, unsigned n,
 	return true;
 }
 
+static bool
+may_be_pci(const struct manifest *m)
+{
+	for (unsigned p = 0; p < m->nplacements; p++)
+		if (m->placements[p].nregions > 0 &&
+		    m->placements[p].regions[0].config)
+			return true;
+	return false;
+}
+
+bool
+layout_has_pci(const struct layout_item *items, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (items[i].placed.nregions > 0 &&
+		    items[i].placed.regions[0].config)
+			return true;
+	return false;
+}
+
 int
 layout_place(struct layout_item *items, unsigned n,
     const struct layout_ram *ram, char *err, size_t size)
 {
 	char why[128] = "";
+	bool pci = false;
 
+	for (unsigned i = 0; i < n; i++)
+		pci |= may_be_pci(items[i].manifest);
 	for (unsigned i = 0; i < n; i++) {
 		const struct manifest *m = items[i].manifest;
+		struct placement *placed = &items[i].placed;
 
 		items[i].chosen = -1;
-		for (unsigned p = 0; p < m->nplacements; p++)
-			if (fits(&m->placements[p], items, i, ram, why,
-				sizeof(why))) {
+		for (unsigned p = 0; p < m->nplacements; p++) {
+			*placed = m->placements[p];
+			give_slot(placed, items, i, ram);
+			if (fits(
+				placed, items, i, ram, pci, why, sizeof(why))) {
 				items[i].chosen = (int)p;
 				break;
 			}
-		if (items[i].chosen < 0 && m->nplacements > 0) {
+		}
+		if (items[i].chosen >= 0)
+			continue;
+		memset(placed, 0, sizeof(*placed));
+		if (m->nplacements > 0) {
 			snprintf(err, size,
 			    "device %s (type %s) has no place: %s",
 			    items[i].name, m->type, why);
@@ -159,59 +253,92 @@ layout_place(struct layout_item *items, unsigned n,
 	return 0;
 }
 
+/* A line of the dump, while the next one is looked for. */
+struct line {
+	uint64_t base, last;
+	const char *owner, *name, *more;
+};
+
 static void
-dump_space(
-    FILE *out, enum hv_space space, const struct layout_item *items, unsigned n)
+consider(struct line *l, uint64_t from, uint64_t base, uint64_t size,
+    const char *owner, const char *name, const char *more)
+{
+	if (base >= from && base < l->base)
+		*l = (struct line){ base, base + size - 1, owner, name, more };
+}
+
+static void
+consider_bus(struct line *l, uint64_t from, enum hv_space space,
+    const struct layout_ram *ram)
+{
+	static const char owner[] = "(pci)";
+
+	if (space == HV_PIO) {
+		consider(
+		    l, from, PLATFORM_PCI_ADDRESS_PORT, 8, owner, "config", "");
+		return;
+	}
+	consider(l, from, PLATFORM_PCI32_BASE, PLATFORM_PCI32_SIZE, owner,
+	    "bars", "");
+	consider(
+	    l, from, PLATFORM_ECAM_BASE, PLATFORM_ECAM_SIZE, owner, "ecam", "");
+	consider(l, from, platform_pci64_base(ram->high), PLATFORM_PCI64_SIZE,
+	    owner, "bars", "");
+}
+
+static void
+dump_space(FILE *out, enum hv_space space, const struct layout_item *items,
+    unsigned n, const struct layout_ram *ram)
 {
 	uint64_t from = 0;
 
 	/* The next range from `from` on, until there is none. */
 	for (;;) {
-		uint64_t base = UINT64_MAX, last = 0;
-		const char *owner = NULL, *name = "";
-		bool posted = false;
+		struct line l = { .base = UINT64_MAX };
 
 		for (unsigned i = 0; i < ARRAY_LEN(held); i++)
-			if (held[i].space == space && held[i].base >= from &&
-			    held[i].base < base) {
-				base = held[i].base;
-				last = base + held[i].size - 1;
-				owner = "(hypervisor)";
-				name = held[i].name;
-			}
-		for (unsigned i = 0; i < n; i++) {
-			const struct placement *p;
+			if (held[i].space == space)
+				consider(&l, from, held[i].base, held[i].size,
+				    "(hypervisor)", held[i].name, "");
+		if (layout_has_pci(items, n))
+			consider_bus(&l, from, space, ram);
+		for (unsigned i = 0; i < n; i++)
+			for (unsigned j = 0; j < items[i].placed.nregions;
+			     j++) {
+				const struct region *r =
+				    &items[i].placed.regions[j];
 
-			if (items[i].chosen < 0)
-				continue;
-			p = &items[i].manifest->placements[items[i].chosen];
-			for (unsigned j = 0; j < p->nregions; j++) {
-				const struct region *r = &p->regions[j];
-
-				if (r->space != space || r->base < from ||
-				    r->base >= base)
-					continue;
-				base = r->base;
-				last = base + r->size - 1;
-				owner = items[i].name;
-				name = r->name;
-				posted = r->posted;
+				if (r->space == space && is_fixed(r))
+					consider(&l, from, r->base, r->size,
+					    items[i].name, r->name,
+					    r->posted ? " posted" : "");
 			}
-		}
-		if (owner == NULL)
+		if (l.owner == NULL)
 			return;
 		if (space == HV_PIO)
-			fprintf(
-			    out, "pio   %04" PRIx64 "-%04" PRIx64, base, last);
+			fprintf(out, "pio   %04" PRIx64 "-%04" PRIx64, l.base,
+			    l.last);
 		else
-			fprintf(out, "mmio  %012" PRIx64 "-%012" PRIx64, base,
-			    last);
-		fprintf(
-		    out, "  %s %s%s\n", owner, name, posted ? " posted" : "");
-		if (last == UINT64_MAX)
+			fprintf(out, "mmio  %012" PRIx64 "-%012" PRIx64, l.base,
+			    l.last);
+		fprintf(out, "  %s %s%s\n", l.owner, l.name, l.more);
+		if (l.last == UINT64_MAX)
 			return;
-		from = last + 1;
+		from = l.last + 1;
 	}
+}
+
+static void
+dump_functions(FILE *out, const struct layout_item *items, unsigned n)
+{
+	for (unsigned slot = 0; slot < PLATFORM_PCI_SLOTS; slot++)
+		for (unsigned i = 0; i < n; i++)
+			if (items[i].placed.nregions > 0 &&
+			    items[i].placed.regions[0].config &&
+			    items[i].placed.regions[0].base ==
+				slot * MANIFEST_PCI_SLOT)
+				fprintf(out, "pci   00:%02x.0  %s\n", slot,
+				    items[i].name);
 }
 
 void
@@ -222,20 +349,16 @@ layout_dump(FILE *out, const struct layout_item *items, unsigned n,
 	if (ram->high > 0)
 		fprintf(out, "ram   %012llx-%012llx\n", LAYOUT_HIGH_BASE,
 		    LAYOUT_HIGH_BASE + ram->high - 1);
-	dump_space(out, HV_MMIO, items, n);
-	dump_space(out, HV_PIO, items, n);
-	for (unsigned gsi = 0; gsi < 24; gsi++) {
-		for (unsigned i = 0; i < n; i++) {
-			const struct placement *p;
-
-			if (items[i].chosen < 0)
-				continue;
-			p = &items[i].manifest->placements[items[i].chosen];
-			for (unsigned j = 0; j < p->nirqs; j++)
-				if (p->irqs[j].gsi == gsi)
+	dump_space(out, HV_MMIO, items, n, ram);
+	dump_space(out, HV_PIO, items, n, ram);
+	dump_functions(out, items, n);
+	for (unsigned gsi = 0; gsi < 24; gsi++)
+		for (unsigned i = 0; i < n; i++)
+			for (unsigned j = 0; j < items[i].placed.nirqs; j++)
+				if (items[i].placed.irqs[j].gsi == gsi)
 					fprintf(out, "irq   %-2u %s  %s\n", gsi,
-					    p->irqs[j].level ? "level" : "edge",
+					    items[i].placed.irqs[j].level
+						? "level"
+						: "edge",
 					    items[i].name);
-		}
-	}
 }

@@ -1,12 +1,12 @@
 /* The layout: what it must give, refuse, and never change. */
 #include "vmmd/layout.h"
 
-#include <CUnit/Basic.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "proto/base.h"
+#include "tests/named_tests.h"
 
 #define MIB (1ull << 20)
 #define GIB (1ull << 30)
@@ -110,7 +110,8 @@ takes_the_next_alternative(void)
 	char err[256];
 
 	for (unsigned i = 0; i < 5; i++)
-		items[i] = (struct layout_item){ "com", &m, -1 };
+		items[i] =
+		    (struct layout_item){ .name = "com", .manifest = &m };
 	CU_ASSERT_EQUAL(layout_place(items, 4, &ram, err, sizeof(err)), 0);
 	for (int i = 0; i < 4; i++)
 		CU_ASSERT_EQUAL(items[i].chosen, i);
@@ -118,11 +119,118 @@ takes_the_next_alternative(void)
 	    layout_place(items, 5, &ram, err, sizeof(err)), -ENOSPC);
 }
 
+/* A PCI function with a BAR and INTA#. */
+static struct manifest
+function(uint64_t base)
+{
+	struct manifest m = simple("pci", HV_MMIO, MANIFEST_PCI_CONFIG, 1,
+	    &base, (const unsigned[]){ 0 });
+	struct placement *p = &m.placements[0];
+
+	p->regions[0].config = true;
+	snprintf(p->regions[1].name, MANIFEST_NAME, "bar");
+	p->regions[1].space = HV_MMIO;
+	p->regions[1].size = 4096;
+	p->regions[1].bar = true;
+	p->nregions = 2;
+	p->irqs[0] = (struct irq){ .level = true, .pci = true };
+	return m;
+}
+
+static void
+gives_each_function_a_slot_and_its_line(void)
+{
+	static const uint64_t want_slot[] = { 1, 2, 5, 0, 3 };
+	struct manifest any = function(MANIFEST_ANY_SLOT);
+	struct manifest bridge = function(0);
+	struct manifest five = function(5 * MANIFEST_PCI_SLOT);
+	struct layout_item items[] = {
+		{ .name = "a", .manifest = &any },
+		{ .name = "b", .manifest = &any },
+		{ .name = "c", .manifest = &five },
+		{ .name = "d", .manifest = &bridge },
+		{ .name = "e", .manifest = &any },
+	};
+	struct layout_ram ram = layout_split_ram(256 * MIB);
+	char err[256];
+
+	CU_ASSERT_EQUAL_FATAL(
+	    layout_place(items, 5, &ram, err, sizeof(err)), 0);
+	CU_ASSERT_TRUE(layout_has_pci(items, 5));
+	for (unsigned i = 0; i < 5; i++) {
+		const struct placement *p = &items[i].placed;
+
+		CU_ASSERT_EQUAL(
+		    p->regions[0].base, want_slot[i] * MANIFEST_PCI_SLOT);
+		CU_ASSERT_EQUAL(p->irqs[0].gsi, 16 + want_slot[i] % 8);
+	}
+	/* Two bridges cannot be. */
+	items[0].manifest = &bridge;
+	CU_ASSERT_EQUAL(
+	    layout_place(items, 5, &ram, err, sizeof(err)), -ENOSPC);
+}
+
+static void
+has_31_slots_and_lines_that_are_shared(void)
+{
+	static struct layout_item items[32];
+	struct manifest any = function(MANIFEST_ANY_SLOT);
+	struct layout_ram ram = layout_split_ram(256 * MIB);
+	char err[256] = "";
+
+	for (unsigned i = 0; i < 32; i++)
+		items[i] =
+		    (struct layout_item){ .name = "f", .manifest = &any };
+	CU_ASSERT_EQUAL(layout_place(items, 31, &ram, err, sizeof(err)), 0);
+	CU_ASSERT_EQUAL(items[0].placed.irqs[0].gsi, 17);
+	CU_ASSERT_EQUAL(items[8].placed.irqs[0].gsi, 17);
+	CU_ASSERT_EQUAL(
+	    layout_place(items, 32, &ram, err, sizeof(err)), -ENOSPC);
+	CU_ASSERT_STRING_EQUAL(
+	    err, "device f (type pci) has no place: no pci slot is free");
+}
+
+/* What is the bus's if there is one, and a device's if not. */
+static void
+keeps_devices_off_the_bus(void)
+{
+	static const struct {
+		enum hv_space space;
+		uint64_t base, size;
+	} cases[] = {
+		{ HV_PIO, 0xcf8, 1 },
+		{ HV_PIO, 0xcff, 4 },
+		{ HV_MMIO, 0xe00fffff, 1 },
+		{ HV_MMIO, 0xc0000000, 4096 },
+		{ HV_MMIO, 0xdfffffff, 1 },
+		{ HV_MMIO, 1ull << 34, 4096 },
+		{ HV_MMIO, (1ull << 35) - 1, 1 },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct manifest any = function(MANIFEST_ANY_SLOT);
+		struct manifest m = simple("t", cases[i].space, cases[i].size,
+		    1, &cases[i].base, (const unsigned[]){ 4 });
+		struct layout_item items[] = {
+			{ .name = "d", .manifest = &m },
+			{ .name = "f", .manifest = &any },
+		};
+		struct layout_ram ram = layout_split_ram(256 * MIB);
+		char err[256];
+
+		CU_ASSERT_EQUAL(
+		    layout_place(items, 1, &ram, err, sizeof(err)), 0);
+		CU_ASSERT_FALSE(layout_has_pci(items, 1));
+		CU_ASSERT_EQUAL(
+		    layout_place(items, 2, &ram, err, sizeof(err)), -ENOSPC);
+	}
+}
+
 static void
 refuses_a_placement_that_overlaps_itself(void)
 {
 	struct manifest m = serial();
-	struct layout_item item = { "d", &m, -1 };
+	struct layout_item item = { .name = "d", .manifest = &m };
 	struct layout_ram ram = layout_split_ram(256 * MIB);
 	char err[256];
 
@@ -180,35 +288,18 @@ slurp(const char *path)
 
 /* BULKHEAD_UPDATE_GOLDEN=1 writes the file anew: look at the difference. */
 static void
-keeps_to_the_golden_file(const char *path, uint64_t memory, unsigned serials)
+compare(const char *path, const struct layout_item *items, unsigned n,
+    const struct layout_ram *ram)
 {
-	struct manifest com = serial(), nothing = none();
-	struct manifest rtc = simple("rtc", HV_PIO, 2, 1,
-	    (const uint64_t[]){ 0x70 }, (const unsigned[]){ 8 });
-	struct manifest hpet = simple("hpet", HV_MMIO, 0x400, 1,
-	    (const uint64_t[]){ 0xfed00000 }, (const unsigned[]){ 20 });
-	struct layout_item items[8] = {
-		{ "rtc", &rtc, -1 },
-		{ "nothing", &nothing, -1 },
-		{ "hpet", &hpet, -1 },
-	};
-	static const char *const names[] = { "com1", "com2", "com3", "com4" };
-	struct layout_ram ram = layout_split_ram(memory);
-	char err[256], *got = NULL, *want;
+	char *got = NULL, *want;
 	size_t size;
 	FILE *out;
 
-	hpet.placements[0].irqs[0].level = true;
-	com.placements[0].regions[0].posted = true;
-	for (unsigned i = 0; i < serials; i++)
-		items[3 + i] = (struct layout_item){ names[i], &com, -1 };
-	CU_ASSERT_EQUAL_FATAL(
-	    layout_place(items, 3 + serials, &ram, err, sizeof(err)), 0);
 	out = getenv("BULKHEAD_UPDATE_GOLDEN") != NULL
 	    ? fopen(path, "w")
 	    : open_memstream(&got, &size);
 	CU_ASSERT_FATAL(out != NULL);
-	layout_dump(out, items, 3 + serials, &ram);
+	layout_dump(out, items, n, ram);
 	fclose(out);
 	want = slurp(path);
 	CU_ASSERT_FATAL(want != NULL);
@@ -217,31 +308,71 @@ keeps_to_the_golden_file(const char *path, uint64_t memory, unsigned serials)
 }
 
 static void
+keeps_to_the_golden_file(const char *path, uint64_t memory, unsigned serials)
+{
+	struct manifest com = serial(), nothing = none();
+	struct manifest rtc = simple("rtc", HV_PIO, 2, 1,
+	    (const uint64_t[]){ 0x70 }, (const unsigned[]){ 8 });
+	struct manifest hpet = simple("hpet", HV_MMIO, 0x400, 1,
+	    (const uint64_t[]){ 0xfed00000 }, (const unsigned[]){ 20 });
+	struct layout_item items[8] = {
+		{ .name = "rtc", .manifest = &rtc },
+		{ .name = "nothing", .manifest = &nothing },
+		{ .name = "hpet", .manifest = &hpet },
+	};
+	static const char *const names[] = { "com1", "com2", "com3", "com4" };
+	struct layout_ram ram = layout_split_ram(memory);
+	char err[256];
+
+	hpet.placements[0].irqs[0].level = true;
+	com.placements[0].regions[0].posted = true;
+	for (unsigned i = 0; i < serials; i++)
+		items[3 + i] =
+		    (struct layout_item){ .name = names[i], .manifest = &com };
+	CU_ASSERT_EQUAL_FATAL(
+	    layout_place(items, 3 + serials, &ram, err, sizeof(err)), 0);
+	compare(path, items, 3 + serials, &ram);
+}
+
+static void
+keeps_pci_to_the_golden_file(void)
+{
+	struct manifest com = serial(), bridge = function(0),
+			blk = function(MANIFEST_ANY_SLOT);
+	struct layout_item items[] = {
+		{ .name = "blk0", .manifest = &blk },
+		{ .name = "com1", .manifest = &com },
+		{ .name = "pci", .manifest = &bridge },
+		{ .name = "net0", .manifest = &blk },
+	};
+	struct layout_ram ram = layout_split_ram(8 * GIB);
+	char err[256];
+
+	CU_ASSERT_EQUAL_FATAL(
+	    layout_place(items, ARRAY_LEN(items), &ram, err, sizeof(err)), 0);
+	compare("tests/golden/layout-pci.txt", items, ARRAY_LEN(items), &ram);
+}
+static void
 is_an_abi(void)
 {
 	keeps_to_the_golden_file("tests/golden/layout-small.txt", 64 * MIB, 1);
 	keeps_to_the_golden_file("tests/golden/layout-large.txt", 16 * GIB, 4);
+	keeps_pci_to_the_golden_file();
 }
+
+static const struct named_test tests[] = {
+	NAMED_TEST(places_one_device),
+	NAMED_TEST(takes_the_next_alternative),
+	NAMED_TEST(gives_each_function_a_slot_and_its_line),
+	NAMED_TEST(has_31_slots_and_lines_that_are_shared),
+	NAMED_TEST(keeps_devices_off_the_bus),
+	NAMED_TEST(refuses_a_placement_that_overlaps_itself),
+	NAMED_TEST(splits_ram_around_the_hole),
+	NAMED_TEST(is_an_abi),
+};
 
 int
 main(void)
 {
-	CU_pSuite s;
-	unsigned failed;
-
-	if (CU_initialize_registry() != CUE_SUCCESS)
-		return 1;
-	s = CU_add_suite("layout", NULL, NULL);
-	CU_add_test(s, "places_one_device", places_one_device);
-	CU_add_test(
-	    s, "takes_the_next_alternative", takes_the_next_alternative);
-	CU_add_test(s, "refuses_a_placement_that_overlaps_itself",
-	    refuses_a_placement_that_overlaps_itself);
-	CU_add_test(
-	    s, "splits_ram_around_the_hole", splits_ram_around_the_hole);
-	CU_add_test(s, "is_an_abi", is_an_abi);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return named_tests_run("layout", tests, ARRAY_LEN(tests));
 }

@@ -16,18 +16,40 @@
 #define MANIFEST_REGIONS    8u
 #define MANIFEST_IRQS	    4u
 #define MANIFEST_PLACEMENTS 16u
-#define MANIFEST_STREAMS    2u
+#define MANIFEST_STREAMS    4u
+#define MANIFEST_VECTORS    33u
+#define MANIFEST_DOORBELLS  33u
+#define MANIFEST_LINKS	    1u
+#define MANIFEST_FILES	    4u
+#define MANIFEST_COUNTERS   16u
+
+/* Configuration space of a PCI function: base is the slot << 15, or the layout
+ * finds a slot. */
+#define MANIFEST_PCI_CONFIG 4096u /* bytes */
+#define MANIFEST_PCI_SLOT   0x8000u
+#define MANIFEST_ANY_SLOT   UINT64_MAX
 
 struct region {
 	char name[MANIFEST_NAME];
 	enum hv_space space;
 	uint64_t base, size; /* bytes; the range does not wrap */
 	bool posted;
+	bool config; /* PCI configuration space; space is HV_MMIO */
+	bool bar; /* of a size that is a power of two; base is not used */
+	bool wiring; /* the wiring is looked at after a write; not posted */
 };
 
 struct irq {
 	unsigned gsi; /* 0 to 23 */
 	bool level;
+	bool pci; /* gsi follows from the slot, once it is known */
+};
+
+/* Registers that are doorbells: all of them lie in the region. */
+struct doorbells {
+	unsigned region;
+	uint64_t offset, stride; /* bytes */
+	unsigned count; /* 0 to MANIFEST_DOORBELLS */
 };
 
 struct placement {
@@ -44,6 +66,17 @@ struct manifest {
 	unsigned nplacements;
 	char streams[MANIFEST_STREAMS][MANIFEST_NAME];
 	unsigned nstreams;
+	struct doorbells doorbells;
+	unsigned nvectors; /* of MSI-X */
+	char links[MANIFEST_LINKS][MANIFEST_NAME];
+	unsigned nlinks;
+	struct {
+		char name[MANIFEST_NAME];
+		bool optional;
+	} files[MANIFEST_FILES];
+	unsigned nfiles;
+	char counters[MANIFEST_COUNTERS][MANIFEST_NAME];
+	unsigned ncounters;
 	uint32_t syscalls;
 	uint64_t sandbox;
 };

@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
+#include "proto/packet.h"
 #include "proto/stream.h"
 #include "vmmd/vm.h"
 
@@ -22,6 +24,7 @@ build_store(struct device *d)
 		.state_size = d->manifest.state_size,
 		.log_size = d->manifest.log_size,
 		.state_version = d->manifest.state_version,
+		.vectors = d->manifest.nvectors,
 	};
 	size_t size = store_size(&shape);
 	int r;
@@ -87,32 +90,96 @@ build_irq(struct device *d, unsigned i, const struct irq *irq)
 	    d->vm->partition, irq->gsi, d->irq[i].trigger, d->irq[i].resample);
 }
 
+/* A message has no use for the fd but to be sent. */
+static int
+build_vector(struct device *d, unsigned i)
+{
+	int r = new_eventfd(&d->vector[i]);
+
+	if (r < 0)
+		return r;
+	return d->vm->hv->irqfd_bind(
+	    d->vm->partition, d->wiring.gsi + i, d->vector[i], -1);
+}
+
 static int
 build_routes(struct device *d, const struct placement *p)
 {
-	for (unsigned i = 0; i < p->nregions; i++) {
+	struct route_table *t = address_map_edit(&d->vm->map);
+	int r = 0;
+
+	for (unsigned i = 0; i < p->nregions && r == 0; i++) {
 		const struct region *region = &p->regions[i];
 		const struct route route = {
 			.space = region->space,
 			.base = region->base,
-			.last = region->base + region->size - 1,
+			.last = region->base + (region->size - 1),
 			.port = d->port,
 			.region = (uint16_t)i,
 			.posted = region->posted,
+			.wiring = region->wiring,
 		};
-		int r = address_map_add(&d->vm->map, &route);
 
-		if (r < 0)
-			return r;
+		if (region->config)
+			pci_add_function(&d->vm->pci,
+			    (unsigned)(region->base / MANIFEST_PCI_SLOT),
+			    d->port, (uint16_t)i, region->wiring);
+		else if (!region->bar)
+			r = route_table_add(t, &route);
 	}
-	return 0;
+	address_map_publish(&d->vm->map);
+	return r;
+}
+
+static void
+apply_wiring(void *wiring)
+{
+	wiring_apply(wiring);
+}
+
+static int
+build_wiring(struct device *d)
+{
+	struct wiring *w = &d->wiring;
+	struct vm *vm = d->vm;
+	int r = 0;
+
+	w->bus = &vm->wiring;
+	w->store = &d->store;
+	w->placed = &d->placed;
+	w->doorbells = &d->manifest.doorbells;
+	w->port = d->port;
+	w->nvectors = d->manifest.nvectors;
+	w->gsi = vm->next_gsi;
+	if (w->nvectors > VM_GSI_END - vm->next_gsi)
+		return -ENOSPC;
+	vm->next_gsi += w->nvectors;
+	for (unsigned i = 0; i < w->nvectors && r == 0; i++)
+		r = build_vector(d, i);
+	for (unsigned i = 0; i < w->doorbells->count && r == 0; i++)
+		r = new_eventfd(&w->bell_fd[i]);
+	d->port->written = apply_wiring;
+	d->port->written_ctx = w;
+	return r < 0 ? r : wiring_add(w);
+}
+
+static int
+build_link(struct device_link *l)
+{
+	int r = memory_create(&l->mem, "bulkhead-link", PACKET_LINK_SIZE);
+
+	for (unsigned i = 0; i < 2 && r == 0; i++) {
+		r = new_eventfd(&l->data[i]);
+		if (r == 0)
+			r = new_eventfd(&l->space[i]);
+	}
+	return r;
 }
 
 int
 device_build(struct device *d)
 {
-	const struct placement *p =
-	    d->chosen < 0 ? NULL : &d->manifest.placements[d->chosen];
+	const struct placement *p = &d->placed;
 	int r;
 
 	r = build_store(d);
@@ -120,37 +187,112 @@ device_build(struct device *d)
 		r = build_rings(d);
 	for (unsigned i = 0; i < d->manifest.nstreams && r == 0; i++)
 		r = build_stream(&d->stream[i]);
-	for (unsigned i = 0; p != NULL && i < p->nirqs && r == 0; i++)
+	for (unsigned i = 0; i < p->nirqs && r == 0; i++)
 		r = build_irq(d, i, &p->irqs[i]);
-	if (r == 0 && p != NULL)
+	if (r == 0)
 		r = build_routes(d, p);
+	if (r == 0)
+		r = build_wiring(d);
+	if (r == 0 && d->link_peer != NULL && d->link_side == 0)
+		r = build_link(&d->link);
 	return r;
 }
+
+/* ---- what the configuration names ---- */
+
+static bool
+resolve_link(struct device *d)
+{
+	const Bulkhead__DeviceConfig *c = d->config;
+	const char *name = c->n_links > 0 ? c->links[0] : "";
+	struct device *peer = vm_find_device(d->vm, name);
+
+	if (c->n_links > d->manifest.nlinks) {
+		vm_fail(d->vm, EINVAL, "device %s has no such link", d->name);
+		return false;
+	}
+	if (name[0] == '\0')
+		return true;
+	if (peer == NULL || peer == d || peer->manifest.nlinks == 0 ||
+	    peer->link_peer != NULL || d->link_peer != NULL) {
+		vm_fail(d->vm, EINVAL,
+		    "device %s cannot be linked to %.40s: %s", d->name, name,
+		    peer == NULL ? "there is no such device"
+				 : "it has no free link");
+		return false;
+	}
+	d->link_peer = peer;
+	peer->link_peer = d;
+	peer->link_side = 1;
+	return true;
+}
+
+static int
+find_file(const struct manifest *m, const char *name)
+{
+	for (unsigned i = 0; i < m->nfiles; i++)
+		if (strcmp(m->files[i].name, name) == 0)
+			return (int)i;
+	return -1;
+}
+
+static bool
+resolve_files(struct device *d)
+{
+	const struct manifest *m = &d->manifest;
+
+	for (size_t i = 0; i < d->config->n_files; i++) {
+		int at = find_file(m, d->config->files[i]);
+
+		if (at < 0 || d->file[at] >= 0) {
+			vm_fail(d->vm, EINVAL, "device %s takes no file %.40s",
+			    d->name, d->config->files[i]);
+			return false;
+		}
+		d->file[at] = d->files_in[i];
+	}
+	for (unsigned i = 0; i < m->nfiles; i++)
+		if (d->file[i] < 0 && !m->files[i].optional) {
+			vm_fail(d->vm, EINVAL, "device %s needs a file: %s",
+			    d->name, m->files[i].name);
+			return false;
+		}
+	return true;
+}
+
+bool
+device_resolve(struct device *d)
+{
+	return resolve_link(d) && resolve_files(d);
+}
+
+/* ---- handing over ---- */
 
 void
 device_fill_placement(struct placement_message *m, struct device *d)
 {
-	struct placement *p;
+	struct placement *p = &d->placed;
 
 	bulkhead__placement__init(&m->placement);
-	if (d->chosen < 0)
-		return;
-	p = &d->manifest.placements[d->chosen];
 	for (unsigned i = 0; i < p->nregions; i++) {
 		bulkhead__region__init(&m->region[i]);
 		m->region[i].name = p->regions[i].name;
-		m->region[i].space = p->regions[i].space == HV_PIO
-		    ? BULKHEAD__SPACE__PIO
-		    : BULKHEAD__SPACE__MMIO;
+		m->region[i].space = p->regions[i].config
+		    ? BULKHEAD__SPACE__PCI_CONFIG
+		    : p->regions[i].space == HV_PIO ? BULKHEAD__SPACE__PIO
+						    : BULKHEAD__SPACE__MMIO;
 		m->region[i].start = p->regions[i].base;
 		m->region[i].size = p->regions[i].size;
 		m->region[i].posted = p->regions[i].posted;
+		m->region[i].bar = p->regions[i].bar;
+		m->region[i].wiring = p->regions[i].wiring;
 		m->regions[i] = &m->region[i];
 	}
 	for (unsigned i = 0; i < p->nirqs; i++) {
 		bulkhead__irq__init(&m->irq[i]);
 		m->irq[i].gsi = p->irqs[i].gsi;
 		m->irq[i].level = p->irqs[i].level;
+		m->irq[i].pci = p->irqs[i].pci;
 		m->irqs[i] = &m->irq[i];
 	}
 	m->placement.regions = m->regions;
@@ -159,31 +301,58 @@ device_fill_placement(struct placement_message *m, struct device *d)
 	m->placement.n_irqs = p->nirqs;
 }
 
-static unsigned
-collect_fds(const struct device *d, int fds[CHANNEL_FDS_MAX])
-{
-	unsigned n = 0;
+struct fd_list {
+	int fd[CHANNEL_FDS_MAX];
+	unsigned n;
+};
 
-	fds[n++] = d->store_mem.fd;
-	fds[n++] = d->ring_mem.fd;
-	fds[n++] = d->kick_fd;
-	for (unsigned i = 0; i < MANIFEST_IRQS; i++) {
-		if (d->irq[i].trigger >= 0)
-			fds[n++] = d->irq[i].trigger;
-		if (d->irq[i].resample >= 0)
-			fds[n++] = d->irq[i].resample;
-	}
+/* What is not there is left out; the message says so. */
+static void
+put(struct fd_list *l, const int *fds, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (fds[i] >= 0)
+			l->fd[l->n++] = fds[i];
+}
+
+static void
+put_link(struct fd_list *l, const struct device *d)
+{
+	const struct device *owner = d->link_side == 0 ? d : d->link_peer;
+	const struct device_link *k = &owner->link;
+	unsigned tx = d->link_side, rx = !tx;
+
+	put(l,
+	    (const int[]){ k->mem.fd, k->data[rx], k->space[tx], k->data[tx],
+		k->space[rx] },
+	    5);
+}
+
+/* At most 3 + 8 + 24 + 1 + 33 + 33 + 5 + 4 of them: the order is
+ * control.proto's. */
+static void
+collect_fds(const struct device *d, struct fd_list *l)
+{
+	l->n = 0;
+	put(l, (const int[]){ d->store_mem.fd, d->ring_mem.fd, d->kick_fd }, 3);
+	for (unsigned i = 0; i < MANIFEST_IRQS; i++)
+		put(l, (const int[]){ d->irq[i].trigger, d->irq[i].resample },
+		    2);
 	for (unsigned i = 0; i < d->manifest.nstreams; i++) {
 		const struct device_stream *s = &d->stream[i];
 
-		fds[n++] = s->out.fd;
-		fds[n++] = s->out_data;
-		fds[n++] = s->out_space;
-		fds[n++] = s->in.fd;
-		fds[n++] = s->in_data;
-		fds[n++] = s->in_space;
+		put(l,
+		    (const int[]){ s->out.fd, s->out_data, s->out_space,
+			s->in.fd, s->in_data, s->in_space },
+		    6);
 	}
-	return n;
+	if (d->manifest.dma != 0)
+		put(l, &d->vm->ram.fd, 1);
+	put(l, d->vector, MANIFEST_VECTORS);
+	put(l, d->wiring.bell_fd, MANIFEST_DOORBELLS);
+	if (d->link_peer != NULL)
+		put_link(l, d);
+	put(l, d->file, MANIFEST_FILES);
 }
 
 static int
@@ -191,9 +360,9 @@ send_configure(struct device *d)
 {
 	Bulkhead__Configure c;
 	struct placement_message placement;
-	int fds[CHANNEL_FDS_MAX];
-	unsigned n = collect_fds(d, fds);
+	struct fd_list fds;
 
+	collect_fds(d, &fds);
 	bulkhead__configure__init(&c);
 	device_fill_placement(&placement, d);
 	c.name = d->name;
@@ -203,8 +372,15 @@ send_configure(struct device *d)
 	c.n_params = d->config->n_params;
 	c.spin_us = d->vm->device_spin_us;
 	c.clock_offset_ns = d->vm->clock_offset_ns;
-	return channel_send(
-	    &d->channel, BULKHEAD__ENVELOPE__BODY_CONFIGURE, &c, fds, n, 0);
+	c.ram_low = d->vm->layout.low;
+	c.ram_high = d->vm->layout.high;
+	c.has_ram = d->manifest.dma != 0;
+	c.links = d->link_peer != NULL;
+	c.link_side = d->link_side;
+	for (unsigned i = 0; i < MANIFEST_FILES; i++)
+		c.files |= (uint32_t)(d->file[i] >= 0) << i;
+	return channel_send(&d->now->channel,
+	    BULKHEAD__ENVELOPE__BODY_CONFIGURE, &c, fds.fd, fds.n, 0);
 }
 
 static int
@@ -237,8 +413,8 @@ send_load(struct device *loader)
 	load.vcpus = vm->nvcpus;
 	load.devices = list;
 	load.n_devices = vm->ndevices;
-	r = channel_send(&loader->channel, BULKHEAD__ENVELOPE__BODY_LOAD, &load,
-	    fds, load.has_initrd ? 3 : 2, 0);
+	r = channel_send(&loader->now->channel, BULKHEAD__ENVELOPE__BODY_LOAD,
+	    &load, fds, load.has_initrd ? 3 : 2, 0);
 	free(placements);
 	return r;
 }
@@ -247,4 +423,40 @@ int
 device_send_configuration(struct device *d)
 {
 	return d->loader ? send_load(d) : send_configure(d);
+}
+
+/* ---- the end ---- */
+
+static void
+close_all(const int *fds, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
+void
+device_close_resources(struct device *d)
+{
+	for (unsigned i = 0; i < MANIFEST_IRQS; i++)
+		close_all(
+		    (const int[]){ d->irq[i].trigger, d->irq[i].resample }, 2);
+	for (unsigned i = 0; i < MANIFEST_STREAMS; i++) {
+		struct device_stream *s = &d->stream[i];
+
+		close_all((const int[]){ s->out_data, s->out_space, s->in_data,
+			      s->in_space },
+		    4);
+		memory_destroy(&s->out);
+		memory_destroy(&s->in);
+	}
+	close_all(d->vector, MANIFEST_VECTORS);
+	close_all(d->wiring.bell_fd, MANIFEST_DOORBELLS);
+	close_all(d->link.data, 2);
+	close_all(d->link.space, 2);
+	memory_destroy(&d->link.mem);
+	close_all(&d->kick_fd, 1);
+	memory_destroy(&d->store_mem);
+	memory_destroy(&d->ring_mem);
+	free(d->port);
 }

@@ -38,6 +38,7 @@ run(void *arg)
 		stop = vm->hv->vcpu_run(v->hv, &handler);
 		if (stop != HV_STOP_KICKED)
 			break;
+		stats_add(&v->intercept.stats.kicks, 1);
 	}
 	if (stop == HV_STOP_KICKED)
 		return NULL;

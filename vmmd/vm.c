@@ -108,28 +108,24 @@ rings_empty(struct vm *vm)
 }
 
 static bool
-has_host(const struct device *d)
-{
-	return d->pidfd >= 0 || (d->is_inline && d->channel.fd >= 0);
-}
-
-static bool
 all_gone(struct vm *vm)
 {
 	for (unsigned i = 0; i < vm->ndevices; i++)
-		if (has_host(&vm->device[i]))
+		if (device_has_host(&vm->device[i]))
 			return false;
-	return !has_host(&vm->loader);
+	return !device_has_host(&vm->loader);
 }
 
 static void
 finish_devices(struct vm *vm)
 {
-	for (unsigned i = 0; i < vm->ndevices; i++)
+	for (unsigned i = 0; i < vm->ndevices; i++) {
+		process_kill(vm->device[i].spare, "the VM has ended");
 		if (vm->device[i].state == DEVICE_RUNNING)
 			device_finish(&vm->device[i]);
 		else
 			device_kill(&vm->device[i], "the VM has ended");
+	}
 	device_kill(&vm->loader, "the VM has ended");
 }
 
@@ -174,6 +170,24 @@ end_step(struct vm *vm)
 
 /* ---- building ---- */
 
+/* Programs, kernel, initrd, then the devices' files in their order. */
+static int
+take_fds(struct vm *vm)
+{
+	const Bulkhead__CreateVm *c = vm->config;
+	size_t programs = MAX(c->programs, 1u);
+	size_t n = programs + (c->has_initrd ? 2 : 1);
+
+	for (size_t i = 0; i < c->n_devices; i++)
+		n += c->devices[i]->n_files;
+	if (vm->create.nfds != n)
+		return -EINVAL;
+	vm->nprograms = (unsigned)programs;
+	vm->kernel_fd = vm->create.fds[programs];
+	vm->initrd_fd = c->has_initrd ? vm->create.fds[programs + 1] : -1;
+	return 0;
+}
+
 static int
 take_config(struct vm *vm)
 {
@@ -200,14 +214,10 @@ take_config(struct vm *vm)
 		vm_fail(vm, EINVAL, "unknown sandbox mode");
 		return -1;
 	}
-	if (vm->create.nfds != (c->has_initrd ? 3u : 2u)) {
+	if (take_fds(vm) < 0) {
 		vm_fail(vm, EINVAL, "file descriptors are missing");
 		return -1;
 	}
-	vm->devhost_fd = vm->create.fds[0];
-	vm->kernel_fd = vm->create.fds[1];
-	vm->initrd_fd = c->has_initrd ? vm->create.fds[2] : -1;
-	vm->create.nfds = 0;
 	vm->nvcpus = c->vcpus;
 	vm->detach = c->detach;
 	vm->layout = layout_split_ram(c->memory);
@@ -239,8 +249,9 @@ take_wait_policy(struct vm *vm)
 	}
 }
 
+/* files: where its own begin among the fds of the create message. */
 static int
-take_device(struct vm *vm, const Bulkhead__DeviceConfig *c)
+take_device(struct vm *vm, const Bulkhead__DeviceConfig *c, const int *files)
 {
 	struct device *d = &vm->device[vm->ndevices];
 
@@ -256,6 +267,11 @@ take_device(struct vm *vm, const Bulkhead__DeviceConfig *c)
 	snprintf(d->name, sizeof(d->name), "%s", c->name);
 	snprintf(d->type, sizeof(d->type), "%s", c->type);
 	d->config = c;
+	d->files_in = files;
+	if (c->program >= vm->nprograms) {
+		vm_fail(vm, EINVAL, "device %s: no such program", d->name);
+		return -1;
+	}
 	d->is_inline = strcmp(c->placement, "inline") == 0;
 	if (d->is_inline && inline_ops == NULL) {
 		vm_fail(vm, EINVAL,
@@ -328,6 +344,8 @@ make_partition(struct vm *vm)
 void
 vm_create(struct vm *vm, struct channel_message *m)
 {
+	const int *files;
+
 	vm->create = *m;
 	vm->config = m->envelope->create;
 	m->envelope = NULL;
@@ -335,9 +353,13 @@ vm_create(struct vm *vm, struct channel_message *m)
 	if (take_config(vm) < 0)
 		return;
 	take_wait_policy(vm);
-	for (size_t i = 0; i < vm->config->n_devices; i++)
-		if (take_device(vm, vm->config->devices[i]) < 0)
+	files =
+	    vm->create.fds + vm->nprograms + (vm->config->has_initrd ? 2 : 1);
+	for (size_t i = 0; i < vm->config->n_devices; i++) {
+		if (take_device(vm, vm->config->devices[i], files) < 0)
 			return;
+		files += vm->config->devices[i]->n_files;
+	}
 	set_stage(vm, VM_GREETING);
 	/* The hosts start while we make the partition. */
 	for (unsigned i = 0; i < vm->ndevices && !vm_ending(vm); i++)
@@ -369,12 +391,8 @@ place(struct vm *vm, struct layout_item *items)
 	for (unsigned i = 0; i < vm->ndevices; i++) {
 		struct device *d = &vm->device[i];
 
-		if (d->manifest.dma != 0) {
-			vm_fail(vm, EINVAL,
-			    "device %s wants guest memory, which is not given",
-			    d->name);
+		if (!vm->layout_only && !device_resolve(d))
 			return -1;
-		}
 		items[i].name = d->name;
 		items[i].manifest = &d->manifest;
 	}
@@ -383,15 +401,33 @@ place(struct vm *vm, struct layout_item *items)
 		vm_fail(vm, EINVAL, "%s", err);
 		return -1;
 	}
-	for (unsigned i = 0; i < vm->ndevices; i++)
+	for (unsigned i = 0; i < vm->ndevices; i++) {
 		vm->device[i].chosen = items[i].chosen;
+		vm->device[i].placed = items[i].placed;
+	}
 	return 0;
+}
+
+/* What devices are bound to, and those of them that it is made for. */
+static int
+build_bus(struct vm *vm, bool pci)
+{
+	int r = 0;
+
+	wiring_bus_init(&vm->wiring, vm->hv, vm->partition, &vm->map,
+	    vm->layout.high, vm->notify_fd);
+	vm->next_gsi = VM_GSI_MSI;
+	if (pci) {
+		r = pci_add_routes(&vm->pci, address_map_edit(&vm->map));
+		address_map_publish(&vm->map);
+	}
+	return r;
 }
 
 static void
 place_and_configure(struct vm *vm)
 {
-	struct layout_item items[VM_DEVICES_MAX];
+	static struct layout_item items[VM_DEVICES_MAX];
 
 	if (place(vm, items) < 0)
 		return;
@@ -399,6 +435,10 @@ place_and_configure(struct vm *vm)
 		layout_dump(stdout, items, vm->ndevices, &vm->layout);
 		fflush(stdout);
 		vm_end(vm, BULKHEAD__END_REASON__END_POWEROFF, "laid out");
+		return;
+	}
+	if (build_bus(vm, layout_has_pci(items, vm->ndevices)) < 0) {
+		vm_fail(vm, EINVAL, "the PCI bus has no place");
 		return;
 	}
 	for (unsigned i = 0; i < vm->ndevices; i++) {
@@ -441,6 +481,8 @@ set_running(struct vm *vm)
 	if (r < 0)
 		vm_end(vm, BULKHEAD__END_REASON__END_ERROR,
 		    "cannot start the vCPUs: %s", strerror(-r));
+	for (unsigned i = 0; i < vm->ndevices; i++)
+		device_want_spare(&vm->device[i]);
 }
 
 void
@@ -470,9 +512,8 @@ on_notify(evutil_socket_t fd, short what, void *arg)
 		vm_end(
 		    vm, BULKHEAD__END_REASON__END_CRASH, "%s", vm->vcpu_text);
 	for (unsigned i = 0; i < vm->ndevices; i++)
-		if (vm->device[i].state == DEVICE_RUNNING &&
-		    port_faulted(vm->device[i].port))
-			device_kill(&vm->device[i], "broke the ring's rules");
+		if (vm->device[i].state == DEVICE_RUNNING)
+			device_report(&vm->device[i]);
 }
 
 static void
@@ -518,7 +559,7 @@ vm_new(bool layout_only)
 	vm->made_ns = vm->stage_ns = time_now_ns();
 	/* Guest time begins at zero. */
 	vm->clock_offset_ns = -(int64_t)vm->made_ns;
-	vm->devhost_fd = vm->kernel_fd = vm->initrd_fd = -1;
+	vm->kernel_fd = vm->initrd_fd = -1;
 	vm->ram = MEMORY_NONE;
 	device_init(&vm->loader, vm);
 	vm->base = event_base_new();
@@ -560,13 +601,6 @@ vm_loop(struct vm *vm)
 	return codes[vm->end_reason];
 }
 
-static void
-close_fd(int fd)
-{
-	if (fd >= 0)
-		close(fd);
-}
-
 void
 vm_free(struct vm *vm)
 {
@@ -588,10 +622,8 @@ vm_free(struct vm *vm)
 	if (vm->partition != NULL)
 		vm->hv->partition_destroy(vm->partition);
 	memory_destroy(&vm->ram);
-	close_fd(vm->devhost_fd);
-	close_fd(vm->kernel_fd);
-	close_fd(vm->initrd_fd);
-	close_fd(vm->notify_fd);
+	if (vm->notify_fd >= 0)
+		close(vm->notify_fd);
 	channel_free(&vm->create);
 	for (unsigned i = 0; i < ARRAY_LEN(events); i++)
 		if (events[i] != NULL)

@@ -28,15 +28,56 @@
 #include "vmmd/layout.h"
 #include "vmmd/manifest.h"
 #include "vmmd/memory.h"
+#include "vmmd/pci.h"
 #include "vmmd/supervisor.h"
+#include "vmmd/wiring.h"
 
 #define VM_DEVICES_MAX 32u
 #define VM_CLIENTS_MAX 16u
 #define VM_TEXT	       256u
+#define VM_GSI_MSI     24u /* the first that is a message */
+#define VM_GSI_END     1024u
 
 struct vm;
 
-/* ---- device.c: one device host, living or dead ---- */
+/* ---- process.c: a device host's process ---- */
+
+struct device;
+
+struct process {
+	struct device *device;
+	pid_t pid; /* 0: none, or it is dead */
+	int pidfd; /* -1: none */
+	struct channel channel;
+	struct event *on_message, *on_exit;
+	bool greeted; /* it has said hello, and may be configured */
+	bool hung_up;
+	char kill_reason[96]; /* why the broker killed it; "" */
+	char failure[VM_TEXT]; /* its last words */
+};
+
+void process_init(struct process *p, struct device *d);
+bool process_is_there(const struct process *p);
+/* Start it; it is to say hello.  0, or -errno with err filled in or not: then
+ * process_forget() is the caller's. */
+int process_start(struct process *p, char *err, size_t size);
+/* device_died() follows, at once for one that is inline. */
+void process_kill(struct process *p, const char *why);
+void process_forget(struct process *p);
+/*
+ * The host's uid and gid of a device's process, if we are root: each device has
+ * its own, for as long as the VM lives, 0x70000000 + (the broker's pid, low 16
+ * bits) * 256 + index; the loader's index is 255.  Where the user namespace has
+ * no such uid: that of nobody.
+ */
+uid_t device_uid(pid_t broker, unsigned index);
+
+/* What happens to it is the device's. */
+void device_take(struct process *p, const Bulkhead__Envelope *e);
+void device_hung_up(struct process *p);
+void device_died(struct process *p, const char *how);
+
+/* ---- device.c: one device, its host living or dead ---- */
 
 enum device_state {
 	DEVICE_STARTING, /* spawned, has not said hello */
@@ -53,33 +94,49 @@ struct device_stream {
 	int out_data, out_space, in_data, in_space; /* eventfds */
 };
 
+/* Packets between two devices; side 0 is the one whose configuration names the
+ * other.  By ring: 0 from side 0, 1 to it. */
+struct device_link {
+	struct memory mem;
+	int data[2], space[2]; /* eventfds */
+};
+
+/* A question of a client's that the device has not answered. */
+struct device_question {
+	struct client *client; /* NULL: none, or it is gone */
+	uint64_t client_seq, seq;
+	uint64_t asked_ns; /* 0: none */
+};
+
 struct device {
 	struct vm *vm;
 	char name[MANIFEST_NAME], type[MANIFEST_NAME];
 	bool loader, is_inline;
 	const Bulkhead__DeviceConfig *config; /* NULL: the loader */
 
-	/* The process. */
+	/* Two processes at most: the one that is the device, and a spare that
+	 * has been started and waits to be configured. */
+	struct process process[2], *now, *spare;
+	struct event *on_timer, *on_spare;
+	unsigned spares_lost; /* in a row */
+
+	/* Of the process that is the device. */
 	enum device_state state;
-	pid_t pid; /* 0: none */
-	int pidfd;
-	struct channel channel;
-	struct event *on_message, *on_exit, *on_timer;
 	unsigned starts, restarts;
 	uint64_t last_commit; /* the commit word when it last died */
 	uint64_t died_ns, ready_ns;
 	uint64_t ping_ns; /* when the unanswered ping went; 0: none */
+	struct device_question question;
 	uint64_t log_window_ns;
 	unsigned logs; /* in the window */
-	bool ordered, finishing, reshaped, hung_up;
-	char kill_reason[96]; /* why the broker killed it; "" */
-	char failure[VM_TEXT]; /* its last words */
+	bool ordered, finishing, reshaped;
 	char last_death[160];
 
 	/* What outlives it. */
 	bool greeted_once;
 	struct manifest manifest;
 	int chosen; /* placement; -1: none */
+	struct placement placed;
 	struct memory store_mem, ring_mem;
 	struct store store;
 	int kick_fd;
@@ -87,19 +144,19 @@ struct device {
 		int trigger, resample;
 	} irq[MANIFEST_IRQS];
 	struct device_stream stream[MANIFEST_STREAMS];
+	int vector[MANIFEST_VECTORS]; /* eventfds */
+	struct wiring wiring;
+	struct device *link_peer; /* NULL: none */
+	unsigned link_side;
+	struct device_link link; /* side 0 owns it */
+	const int *files_in; /* as handed in; borrowed */
+	int file[MANIFEST_FILES]; /* by the manifest; borrowed; -1: none */
 	struct port *port;
 	struct budget budget;
 	struct backoff backoff;
 };
 
 void device_init(struct device *d, struct vm *vm);
-/*
- * The host's uid and gid of a device's process, if we are root: each device has
- * its own, for as long as the VM lives, 0x70000000 + (the broker's pid, low 16
- * bits) * 256 + index; the loader's index is 255.  Where the user namespace has
- * no such uid: that of nobody.
- */
-uid_t device_uid(pid_t broker, unsigned index);
 /* Start its host.  A failure ends in the same place as an early death. */
 void device_start(struct device *d);
 /* A placement as a message. */
@@ -110,19 +167,34 @@ struct placement_message {
 };
 /* The chosen placement of d; it points into *m and into d. */
 void device_fill_placement(struct placement_message *m, struct device *d);
+/* After all have greeted: who is linked to whom, which file is which.  False:
+ * the VM has failed. */
+bool device_resolve(struct device *d);
 /* After the layout: make what outlives it, and bind it.  0 or -errno. */
 int device_build(struct device *d);
 /* Send configure or load, and see to it that it gets on with it. */
 void device_configure(struct device *d);
 /* 0 or -errno. */
 int device_send_configuration(struct device *d);
+/* Kill what there is of it. */
 void device_kill(struct device *d, const char *why);
 /* Send finish; if that cannot be, kill. */
 void device_finish(struct device *d);
+/* The VM runs: see to a spare, if it is to have one. */
+void device_want_spare(struct device *d);
+/* Has it a process? */
+bool device_has_host(const struct device *d);
 /* Every so often: is it hung? */
 void device_check(struct device *d, uint64_t now_ns);
 const char *device_state_name(const struct device *d);
+/* Have the device change parameters, and its client answered.  0 or -errno. */
+int device_reconfigure(struct device *d, struct client *c, uint64_t seq,
+    const Bulkhead__SetParams *set);
+/* What it has noted for the operator. */
+void device_report(struct device *d);
 void device_destroy(struct device *d);
+/* The part of that which is in resources.c. */
+void device_close_resources(struct device *d);
 
 /* ---- client.c: those who talk to us ---- */
 
@@ -142,10 +214,32 @@ void client_drop_all(struct vm *vm);
 /* Tell every client.  level: 0 error, 1 warning, 2 information, 3 debug. */
 void client_event(struct vm *vm, const char *device, unsigned level,
     const char *fmt, ...) PRINTF_LIKE(4, 5);
+/* The answer to a client's question: 0, or a positive errno and why. */
+void client_answer(struct client *c, uint64_t seq, int error, const char *text);
 bool client_owner_is_here(struct vm *vm);
 void client_started(struct vm *vm);
 void client_failed(struct vm *vm, int error, const char *text);
 void client_ended(struct vm *vm);
+
+/* ---- describe.c: what clients ask and only reading answers ---- */
+
+void describe_vm(struct client *c, uint64_t seq);
+/* Of the device of that name, or of all if it is "". */
+void describe_stats(struct client *c, uint64_t seq, const char *device);
+
+/* ---- proc.c: what the kernel knows of a process ---- */
+
+struct proc_memory {
+	uint64_t ram_mapped; /* bytes of mappings of guest RAM */
+	uint64_t private_bytes; /* of no one else's */
+};
+
+/* Open /proc, once and for all. */
+void proc_init(void);
+/* Zeroes for what cannot be read. */
+void proc_memory(pid_t pid, struct proc_memory *out);
+uint64_t proc_cpu_ns(pid_t pid);
+uint64_t proc_thread_cpu_ns(pthread_t thread);
 
 /* ---- vcpu.c ---- */
 
@@ -188,9 +282,10 @@ struct vm {
 	uint64_t made_ns, stage_ns, run_ns;
 	int64_t clock_offset_ns;
 
-	struct channel_message create; /* kept for its strings */
+	struct channel_message create; /* kept for its strings and its fds */
 	const Bulkhead__CreateVm *config;
-	int devhost_fd, kernel_fd, initrd_fd;
+	unsigned nprograms; /* the first of those fds */
+	int kernel_fd, initrd_fd; /* borrowed from there */
 	enum sandbox_mode sandbox;
 	uint64_t spin_ns;
 	uint32_t device_spin_us;
@@ -201,6 +296,9 @@ struct vm {
 	struct memory ram;
 	struct layout_ram layout;
 	struct address_map map;
+	struct pci pci;
+	struct wiring_bus wiring;
+	unsigned next_gsi;
 
 	struct device device[VM_DEVICES_MAX];
 	unsigned ndevices;

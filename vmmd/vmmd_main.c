@@ -61,6 +61,7 @@ main(int argc, char **argv)
 	fcntl(CLIENT_FD, F_SETFD, FD_CLOEXEC);
 	fcntl(LISTEN_FD, F_SETFD, FD_CLOEXEC);
 	signal(SIGPIPE, SIG_IGN);
+	proc_init();
 	vm = vm_new(layout_only);
 	if (vm == NULL || client_add(vm, CLIENT_FD, true) < 0) {
 		fputs("vmmd: out of memory\n", stderr);

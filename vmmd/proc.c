@@ -1,0 +1,108 @@
+/*
+ * What the kernel knows of a process: read only when somebody asks.  /proc is
+ * opened once, so that it is there when paths are not.
+ */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmmd/vm.h"
+
+static int proc_fd = -1;
+
+void
+proc_init(void)
+{
+	proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+static FILE *
+open_file(pid_t pid, const char *name)
+{
+	char path[32];
+	FILE *f;
+	int fd;
+
+	snprintf(path, sizeof(path), "%d/%s", (int)pid, name);
+	fd = proc_fd < 0 ? -1 : openat(proc_fd, path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return NULL;
+	f = fdopen(fd, "r");
+	if (f == NULL)
+		close(fd);
+	return f;
+}
+
+/* The names are those of our memfds: see memory_create()'s callers. */
+static uint64_t
+ram_mapped(pid_t pid)
+{
+	uint64_t from, to, sum = 0;
+	char line[512];
+	FILE *f = open_file(pid, "maps");
+
+	if (f == NULL)
+		return 0;
+	while (fgets(line, sizeof(line), f) != NULL)
+		if (strstr(line, "/memfd:bulkhead-ram") != NULL &&
+		    sscanf(line, "%" SCNx64 "-%" SCNx64, &from, &to) == 2)
+			sum += to - from;
+	fclose(f);
+	return sum;
+}
+
+static uint64_t
+private_bytes(pid_t pid)
+{
+	uint64_t kib, sum = 0;
+	char line[256];
+	FILE *f = open_file(pid, "smaps_rollup");
+
+	if (f == NULL)
+		return 0;
+	while (fgets(line, sizeof(line), f) != NULL)
+		if (sscanf(line, "Private_Clean: %" SCNu64, &kib) == 1 ||
+		    sscanf(line, "Private_Dirty: %" SCNu64, &kib) == 1)
+			sum += kib << 10;
+	fclose(f);
+	return sum;
+}
+
+void
+proc_memory(pid_t pid, struct proc_memory *out)
+{
+	*out = (struct proc_memory){ .ram_mapped = 0 };
+	if (pid <= 0)
+		return;
+	out->ram_mapped = ram_mapped(pid);
+	out->private_bytes = private_bytes(pid);
+}
+
+static uint64_t
+clock_ns(clockid_t clock)
+{
+	struct timespec ts;
+
+	if (clock_gettime(clock, &ts) < 0)
+		return 0;
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t
+proc_cpu_ns(pid_t pid)
+{
+	clockid_t clock;
+
+	if (pid <= 0 || clock_getcpuclockid(pid, &clock) != 0)
+		return 0;
+	return clock_ns(clock);
+}
+
+uint64_t
+proc_thread_cpu_ns(pthread_t thread)
+{
+	clockid_t clock;
+
+	return pthread_getcpuclockid(thread, &clock) == 0 ? clock_ns(clock) : 0;
+}
