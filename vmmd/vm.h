@@ -120,6 +120,7 @@ struct device {
 	struct process process[2], *now, *spare;
 	struct event *on_timer, *on_spare;
 	unsigned spares_lost; /* in a row */
+	int mounts; /* of the one that died last; -1 */
 
 	/* Of the process that is the device. */
 	enum device_state state;
