@@ -10,6 +10,7 @@
 #include "devhost/host.h"
 #include "devhost/loader.h"
 #include "devhost/manifest.h"
+#include "devhost/warm.h"
 #include "proto/base.h"
 #include "proto/channel.h"
 
@@ -99,6 +100,7 @@ run(const struct device_type *type)
 		fprintf(stderr, "devhost %s: %s\n", type->name, strerror(-rc));
 		return HOST_EXIT_RESOURCE;
 	}
+	warm_up();
 	rc = sandbox_enter(&policy, &identity.sandbox, err, sizeof(err));
 	if (err[0])
 		fprintf(stderr, "devhost %s: sandbox: %s\n", type->name, err);

@@ -38,6 +38,7 @@
 
 struct aml;
 struct device;
+struct device_type;
 struct packet_ring;
 struct sandbox_syscall;
 
@@ -185,7 +186,7 @@ struct device_ops {
 	 * make in context what needs system calls that are not to be allowed
 	 * later.  0 or -errno.
 	 */
-	int (*prepare)(void *context);
+	int (*prepare)(const struct device_type *type, void *context);
 	/*
 	 * Work: the process is about to go on from the committed state, which
 	 * is valid and settled; fresh: it has just been reset.  Take up what

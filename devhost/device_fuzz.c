@@ -1,6 +1,6 @@
 /*
- * Every device type under a hostile guest: accesses, input, timers, button and
- * deaths in any order.
+ * Every device type under a hostile guest and a hostile peer: accesses, input,
+ * doorbells, guest RAM, packets, timers, button and deaths in any order.
  *
  * First byte: the type.  Then steps of a kind byte and its operands.
  */
@@ -8,6 +8,7 @@
 
 #define TYPES_MAX 64u
 #define STEPS_MAX 512u
+#define RAM	  (64u << 10) /* below 4 GiB, and as much from there on */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -35,12 +36,20 @@ fresh(unsigned index)
 	static struct harness made[TYPES_MAX];
 	const struct device_type *t = __start_devtypes[index];
 	const struct store_shape shape = harness_shape(t, 1);
+	const struct harness_want want = { .ram_low = RAM, .ram_high = RAM };
 	struct harness *h = &made[index];
 
 	if (h->nfds == 0)
-		harness_make(h, t, 1);
-	memset(h->store, 0, store_size(&shape));
-	BUG_ON(store_format(h->store, store_size(&shape), &shape) != 0);
+		harness_make_want(h, t, &want);
+	memset(h->store, 0, h->store_size);
+	BUG_ON(store_format(h->store, h->store_size, &shape) != 0);
+	if (h->ram)
+		memset(h->ram, 0, 2 * RAM);
+	for (unsigned i = 0; i < t->nlinks; i++)
+		for (unsigned n = 0; n < 2; n++) {
+			h->link[i]->ring[n].head = 0;
+			h->link[i]->ring[n].tail = 0;
+		}
 	if (h->out)
 		memset(h->out, 0, sizeof(*h->out));
 	if (h->in)
@@ -48,6 +57,51 @@ fresh(unsigned index)
 	h->now_ns = 1000000000;
 	BUG_ON(harness_start(h, t) != 0);
 	return h;
+}
+
+/* The peer of a link puts a frame, whatever its length says, and takes all. */
+static void
+exchange_packet(struct harness *h, struct input *in)
+{
+	struct packet_ring *to = h->link_to[0], *from = h->link_from[0];
+	struct packet_slot *slot = &to->slot[to->head % PACKET_SLOTS];
+
+	slot->length = (uint32_t)take(in, 2);
+	for (unsigned i = 0; i < 64; i++)
+		slot->data[i] = (uint8_t)take(in, 1);
+	to->head++;
+	from->tail = from->head;
+}
+
+/* What is done beside registers. */
+static void
+work(struct harness *h, struct input *in, unsigned kind)
+{
+	const struct device_type *t = h->dev.type;
+	uint64_t at, n;
+
+	switch (kind) {
+	case 0:
+		if (h->link[0])
+			exchange_packet(h, in);
+		break;
+	case 1:
+	case 2:
+		/* Bytes of guest RAM: rings, descriptors, requests. */
+		if (!h->ram)
+			break;
+		at = take(in, 3) % (2 * RAM - 256);
+		n = take(in, 1);
+		for (uint64_t i = 0; i < n; i++)
+			h->ram[at + i] = (uint8_t)take(in, 1);
+		break;
+	default:
+		if (t->doorbells.count > 0)
+			harness_ring(
+			    h, (unsigned)take(in, 1) % t->doorbells.count);
+		break;
+	}
+	harness_run(h);
 }
 
 static void
@@ -83,11 +137,17 @@ step(struct harness *h, struct input *in)
 		engine_stream(&h->dev, 0);
 		break;
 	case 5:
-		addr = take(in, 1) % span;
+		addr = take(in, span > 256 ? 2 : 1) % span;
 		harness_access(h, RING_READ, region, addr, width, 0);
 		break;
+	case 7:
+		if (h->ram || h->link[0]) {
+			work(h, in, kind >> 3 & 3);
+			break;
+		}
+		__attribute__((fallthrough));
 	default:
-		addr = take(in, 1) % span;
+		addr = take(in, span > 256 ? 2 : 1) % span;
 		harness_access(
 		    h, RING_WRITE, region, addr, width, take(in, width));
 		break;

@@ -270,7 +270,7 @@ harness_prepare(struct harness *h, const struct device_type *t)
 		return;
 	for (int i = 0; i < HARNESS_FDS_SCANNED; i++)
 		before[i] = fcntl(i, F_GETFD) >= 0;
-	BUG_ON(t->ops->prepare(h->context) < 0);
+	BUG_ON(t->ops->prepare(t, h->context) < 0);
 	for (int i = 0; i < HARNESS_FDS_SCANNED; i++)
 		h->prepared[i] = !before[i] && fcntl(i, F_GETFD) >= 0;
 }
@@ -343,8 +343,7 @@ harness_unmap(void *p, size_t size)
 static inline void
 harness_close(struct harness *h)
 {
-	if (h->dev.type)
-		harness_stop(h);
+	harness_stop(h);
 	/* The small maps stay: test processes are short. */
 	harness_unmap(h->ram, h->ram_low + h->ram_high);
 	for (unsigned i = 0; i < DEVICE_LINKS_MAX; i++)

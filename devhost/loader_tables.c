@@ -6,11 +6,22 @@
 #include "devhost/loader_parts.h"
 #include "devices/acpi/aml.h"
 #include "devices/acpi/tables.h"
+#include "proto/platform.h"
 
 #define LOW_RAM_END  0x9fc00u /* the extended BIOS data area of old starts */
 #define CMDLINE_ROOM 0x10000u
 #define PAGE	     4096u
 #define PAGE_2M	     (1u << 21)
+
+static const struct loader_device *
+find_device(const struct loader_input *in, const char *type)
+{
+	for (unsigned i = 0; i < in->ndevices; i++) {
+		if (strcmp(in->devices[i].type, type) == 0)
+			return &in->devices[i];
+	}
+	return NULL;
+}
 
 void
 loader_fill_e820(const struct loader_job *job)
@@ -24,6 +35,11 @@ loader_fill_e820(const struct loader_job *job)
 	out->e820[2] = (struct loader_range){ LOADER_KERNEL_MIN,
 		in->ram_low - LOADER_KERNEL_MIN, LOADER_E820_RAM };
 	out->ne820 = 3;
+	if (find_device(in, "pci-host") != NULL) {
+		out->e820[out->ne820++] =
+		    (struct loader_range){ PLATFORM_ECAM_BASE,
+			    PLATFORM_ECAM_SIZE, LOADER_E820_RESERVED };
+	}
 	if (in->ram_high != 0) {
 		out->e820[out->ne820++] = (struct loader_range){ 1ull << 32,
 			in->ram_high, LOADER_E820_RAM };
@@ -103,16 +119,6 @@ loader_put_initrd(const struct loader_job *job, uint64_t limit)
 	return loader_read(job, &in->initrd, "initrd", 0, out->initrd, size);
 }
 
-static const struct loader_device *
-find_device(const struct loader_input *in, const char *type)
-{
-	for (unsigned i = 0; i < in->ndevices; i++) {
-		if (strcmp(in->devices[i].type, type) == 0)
-			return &in->devices[i];
-	}
-	return NULL;
-}
-
 static void
 write_devices(struct aml *aml, void *ctx)
 {
@@ -143,6 +149,7 @@ loader_put_acpi(const struct loader_job *job)
 		.sci = ACPI_SCI,
 		.i8042 = find_device(in, "i8042") != NULL,
 		.rtc = find_device(in, "rtc") != NULL,
+		.ecam = find_device(in, "pci-host") ? PLATFORM_ECAM_BASE : 0,
 		.devices = write_devices,
 		.ctx = &devices,
 	};

@@ -11,9 +11,11 @@
 #include "tests/litmus.h"
 #include "tests/named_tests.h"
 
-static const struct store_shape shape = {
-	.vcpus = 2, .state_size = 2048, .log_size = 4096, .state_version = 3
-};
+static const struct store_shape shape = { .vcpus = 2,
+	.state_size = 2048,
+	.log_size = 4096,
+	.state_version = 3,
+	.vectors = 3 };
 
 /* A state whose every word says which commit it is of. */
 #define WORDS (2048 / sizeof(uint64_t))
@@ -86,6 +88,8 @@ refuses_impossible_shapes(void)
 		{ .vcpus = 1, .state_size = UINT32_MAX },
 		{ .vcpus = 1, .log_size = STORE_LOG_MAX + 1 },
 		{ .vcpus = 1, .log_size = UINT32_MAX },
+		{ .vcpus = 1, .vectors = STORE_VECTORS + 1 },
+		{ .vcpus = 1, .vectors = UINT32_MAX },
 	};
 	struct store s;
 	char byte = 0;
@@ -106,7 +110,9 @@ sizes_are_pages_and_hold_everything(void)
 		{ .vcpus = 3, .state_size = 4097, .log_size = 1 },
 		{ .vcpus = 64,
 		    .state_size = STORE_STATE_MAX,
-		    .log_size = STORE_LOG_MAX },
+		    .log_size = STORE_LOG_MAX,
+		    .vectors = STORE_VECTORS },
+		{ .vcpus = 1, .state_size = 3, .vectors = 1 },
 	};
 
 	for (unsigned i = 0; i < ARRAY_LEN(rows); i++) {
@@ -123,12 +129,16 @@ sizes_are_pages_and_hold_everything(void)
 		for (unsigned turn = 0; turn < 2; turn++) {
 			state = store_state(&s);
 			CU_ASSERT((const uint8_t *)(store_positions(&s) +
-				      sh->vcpus) <= state);
+				      sh->vcpus) <=
+			    (const uint8_t *)store_wiring(&s));
+			CU_ASSERT((const uint8_t *)&store_wiring(&s)
+				      ->vector[sh->vectors] <= state);
+			CU_ASSERT_EQUAL((uintptr_t)state % 8, 0);
 			CU_ASSERT(state + sh->state_size <= s.log);
 			store_commit(&s);
 		}
 		CU_ASSERT(s.slot[0] + 64 <= s.slot[1]);
-		CU_ASSERT((const uint8_t *)(s.counters + 1) <= s.slot[0]);
+		CU_ASSERT((const uint8_t *)(s.stats + 1) <= s.slot[0]);
 		CU_ASSERT(s.log + sh->log_size <= s.base + size);
 		munmap(p, size);
 	}
@@ -137,7 +147,7 @@ sizes_are_pages_and_hold_everything(void)
 static void
 refuses_a_header_that_disagrees(void)
 {
-	struct store_shape other[] = { shape, shape, shape, shape };
+	struct store_shape other[] = { shape, shape, shape, shape, shape };
 	size_t size = store_size(&shape);
 	struct store s, t;
 
@@ -145,13 +155,14 @@ refuses_a_header_that_disagrees(void)
 	other[1].state_size--;
 	other[2].log_size--;
 	other[3].state_version++;
+	other[4].vectors++;
 	make(&s);
 	CU_ASSERT_EQUAL(store_attach(&t, s.base, size - 1, &shape), -EINVAL);
 	for (unsigned i = 0; i < ARRAY_LEN(other); i++)
 		CU_ASSERT_EQUAL(
 		    store_attach(&t, s.base, size * 2, &other[i]), -EPROTO);
-	/* Every bit of it counts, but those of padding. */
-	for (unsigned bit = 0; bit < 12 * 8; bit++) {
+	/* Every bit of it counts. */
+	for (unsigned bit = 0; bit < 32 * 8; bit++) {
 		s.base[bit / 8] ^= (uint8_t)(1u << bit % 8);
 		CU_ASSERT_EQUAL(
 		    store_attach(&t, s.base, size, &shape), -EPROTO);
@@ -182,7 +193,52 @@ only_a_commit_changes_what_is_committed(void)
 		set_state(&s, n + 1);
 		CU_ASSERT_TRUE(committed_is(&s, n));
 	}
-	CU_ASSERT_EQUAL(atomic_load(&s.counters->commits), 4);
+	CU_ASSERT_EQUAL(atomic_load(&s.stats->commits), 4);
+	destroy(&s);
+}
+
+static void
+nothing_is_wired_at_first(void)
+{
+	struct store s;
+
+	make(&s);
+	store_recover(&s);
+	CU_ASSERT_EQUAL(store_committed_wiring(&s)->generation, 0);
+	for (unsigned i = 0; i < STORE_REGIONS; i++) {
+		CU_ASSERT_EQUAL(
+		    store_committed_wiring(&s)->bar[i], STORE_UNMAPPED);
+		CU_ASSERT_EQUAL(store_wiring(&s)->bar[i], STORE_UNMAPPED);
+	}
+	for (unsigned i = 0; i < shape.vectors; i++)
+		CU_ASSERT_EQUAL(
+		    store_committed_wiring(&s)->vector[i].address, 0);
+	destroy(&s);
+}
+
+static void
+wiring_is_committed_with_the_state(void)
+{
+	struct store s;
+
+	make(&s);
+	store_recover(&s);
+	set_state(&s, 1);
+	for (uint64_t n = 1; n < 4; n++) {
+		store_commit(&s);
+		store_wiring(&s)->generation = n;
+		store_wiring(&s)->bar[7] = n << 12;
+		store_wiring(&s)->vector[2].data = (uint32_t)n;
+		set_state(&s, n + 1);
+		CU_ASSERT_EQUAL(store_committed_wiring(&s)->generation, n - 1);
+		CU_ASSERT_TRUE(committed_is(&s, n));
+	}
+	store_commit(&s);
+	CU_ASSERT_EQUAL(store_committed_wiring(&s)->generation, 3);
+	CU_ASSERT_EQUAL(store_committed_wiring(&s)->bar[7], 3 << 12);
+	CU_ASSERT_EQUAL(store_committed_wiring(&s)->vector[2].data, 3);
+	CU_ASSERT_EQUAL(store_committed_wiring(&s)->bar[6], STORE_UNMAPPED);
+	CU_ASSERT_TRUE(committed_is(&s, 4));
 	destroy(&s);
 }
 
@@ -343,6 +399,8 @@ main(void)
 		NAMED_TEST(sizes_are_pages_and_hold_everything),
 		NAMED_TEST(refuses_a_header_that_disagrees),
 		NAMED_TEST(only_a_commit_changes_what_is_committed),
+		NAMED_TEST(nothing_is_wired_at_first),
+		NAMED_TEST(wiring_is_committed_with_the_state),
 		NAMED_TEST(recovery_forgets_what_was_not_committed),
 		NAMED_TEST(a_commit_that_is_seen_is_complete),
 		NAMED_TEST(a_kill_leaves_the_commit_before_or_after),

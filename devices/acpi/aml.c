@@ -23,6 +23,14 @@ enum aml_opcode {
 	AML_MULTI_NAME = 0x2f,
 	AML_EXT = 0x5b,
 	AML_EXT_DEVICE = 0x82,
+	AML_ARG0 = 0x68,
+	AML_STORE = 0x70,
+	AML_OR = 0x7d,
+	AML_CREATE_DWORD = 0x8a,
+	AML_LNOT = 0x92,
+	AML_EQUAL = 0x93,
+	AML_IF = 0xa0,
+	AML_ELSE = 0xa1,
 	AML_RETURN = 0xa4,
 };
 
@@ -208,6 +216,16 @@ aml_package_begin(struct aml *a, const char *name, unsigned elements)
 }
 
 void
+aml_element_package_begin(struct aml *a, unsigned elements)
+{
+	if (elements > 255)
+		fail(a, -EINVAL);
+	put8(a, AML_PACKAGE);
+	open_object(a);
+	put8(a, elements);
+}
+
+void
 aml_end(struct aml *a)
 {
 	uint8_t pkg[4];
@@ -363,6 +381,70 @@ aml_crs_irq(struct aml *a, uint32_t gsi, bool level)
 	put_le(a, gsi, 4);
 }
 
+/* Address space descriptors; ACPI 6.4, 6.4.3.5. */
+enum address_type {
+	ADDRESS_MEMORY = 0,
+	ADDRESS_IO = 1,
+	ADDRESS_BUS = 2,
+};
+
+/* width: bytes of each address: 2, 4, 8. */
+static void
+put_window(struct aml *a, enum address_type type, unsigned width,
+    uint64_t first, uint64_t last)
+{
+	put8(a, width == 2 ? 0x88u : width == 4 ? 0x87u : 0x8au);
+	put_le(a, 3 + 5ull * width, 2);
+	put8(a, (unsigned)type);
+	put8(a, 0xc); /* a producer's; fixed at both ends; decodes all of it */
+	/* Memory can be written; of I/O ports all are passed on. */
+	put8(a, type == ADDRESS_MEMORY ? 1u : type == ADDRESS_IO ? 3u : 0u);
+	put_le(a, 0, width); /* granularity */
+	put_le(a, first, width);
+	put_le(a, last, width);
+	put_le(a, 0, width); /* translation */
+	put_le(a, last - first + 1, width);
+}
+
+static void
+window(struct aml *a, enum address_type type, unsigned width, uint64_t base,
+    uint64_t length)
+{
+	uint64_t top = width == 8 ? UINT64_MAX : (1ull << (8 * width)) - 1;
+
+	if (length == 0 || length - 1 > top - base) {
+		fail(a, -EINVAL);
+		return;
+	}
+	put_window(a, type, width, base, base + length - 1);
+}
+
+void
+aml_crs_bus(struct aml *a, uint16_t first, uint16_t last)
+{
+	if (last < first)
+		fail(a, -EINVAL);
+	put_window(a, ADDRESS_BUS, 2, first, last);
+}
+
+void
+aml_crs_window_io(struct aml *a, uint16_t base, uint32_t length)
+{
+	window(a, ADDRESS_IO, 2, base, length);
+}
+
+void
+aml_crs_window_memory32(struct aml *a, uint32_t base, uint32_t length)
+{
+	window(a, ADDRESS_MEMORY, 4, base, length);
+}
+
+void
+aml_crs_window_memory64(struct aml *a, uint64_t base, uint64_t length)
+{
+	window(a, ADDRESS_MEMORY, 8, base, length);
+}
+
 void
 aml_crs_end(struct aml *a)
 {
@@ -381,5 +463,93 @@ aml_crs_end(struct aml *a)
 	n = aml_finish(&size);
 	BUG_ON(n < 0);
 	insert(a, a->open[a->depth - 1], count, (size_t)n);
+	aml_end(a);
+}
+
+/* ---- _OSC ---- */
+
+/* A UUID as ToUUID() stores it: the first three groups little endian. */
+static void
+put_uuid(struct aml *a, const char *uuid)
+{
+	static const uint8_t order[16] = { 3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11,
+		12, 13, 14, 15 };
+	uint8_t bytes[16], stored[16];
+	unsigned n = 0;
+
+	for (; *uuid != '\0' && n < 32; uuid++) {
+		char upper = (char)(*uuid >= 'a' ? *uuid - 'a' + 'A' : *uuid);
+		int digit = hex_digit(upper);
+
+		if (*uuid == '-')
+			continue;
+		if (digit < 0)
+			break;
+		bytes[n / 2] =
+		    (uint8_t)(n % 2 ? bytes[n / 2] << 4 | digit : digit);
+		n++;
+	}
+	if (n != 32 || *uuid != '\0') {
+		fail(a, -EINVAL);
+		return;
+	}
+	for (unsigned i = 0; i < 16; i++)
+		stored[i] = bytes[order[i]];
+	put8(a, AML_BUFFER);
+	open_object(a);
+	aml_int(a, 16);
+	put(a, stored, 16);
+	aml_end(a);
+}
+
+/* CreateDWordField(Arg3, offset, name) */
+static void
+put_dword_field(struct aml *a, unsigned offset, const char *name)
+{
+	put8(a, AML_CREATE_DWORD);
+	put8(a, AML_ARG0 + 3);
+	aml_int(a, offset);
+	put_path(a, name);
+}
+
+/* name |= bits */
+static void
+put_or(struct aml *a, const char *name, unsigned bits)
+{
+	put8(a, AML_OR);
+	put_path(a, name);
+	aml_int(a, bits);
+	put_path(a, name);
+}
+
+void
+aml_method_osc(struct aml *a, const char *uuid)
+{
+	aml_method_begin(a, "_OSC", 4, true);
+	put_dword_field(a, 0, "STS0");
+	put8(a, AML_IF);
+	open_object(a);
+	put8(a, AML_EQUAL);
+	put8(a, AML_ARG0);
+	put_uuid(a, uuid);
+	put_dword_field(a, 8, "CTL0");
+	put8(a, AML_IF);
+	open_object(a);
+	put8(a, AML_LNOT);
+	put8(a, AML_EQUAL);
+	put_path(a, "CTL0");
+	aml_int(a, 0);
+	put_or(a, "STS0", 0x10); /* what was asked for is not all granted */
+	aml_end(a);
+	put8(a, AML_STORE);
+	aml_int(a, 0);
+	put_path(a, "CTL0");
+	aml_end(a);
+	put8(a, AML_ELSE);
+	open_object(a);
+	put_or(a, "STS0", 0x4); /* no such UUID */
+	aml_end(a);
+	put8(a, AML_RETURN);
+	put8(a, AML_ARG0 + 3);
 	aml_end(a);
 }

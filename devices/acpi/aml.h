@@ -47,6 +47,8 @@ void aml_method_begin(
     struct aml *a, const char *name, unsigned arguments, bool serialized);
 /* Name(name, Package { elements }); elements: how many follow, 0 to 255. */
 void aml_package_begin(struct aml *a, const char *name, unsigned elements);
+/* A package as an element of another. */
+void aml_element_package_begin(struct aml *a, unsigned elements);
 /* Ends what the last begin started (but for aml_crs_begin). */
 void aml_end(struct aml *a);
 
@@ -73,6 +75,21 @@ void aml_crs_io(struct aml *a, uint16_t base, uint8_t length);
 void aml_crs_memory32(struct aml *a, uint32_t base, uint32_t length);
 /* An interrupt by GSI, active high: level-triggered and shared, or edge. */
 void aml_crs_irq(struct aml *a, uint32_t gsi, bool level);
+/*
+ * What a bridge passes on: bus numbers first to last; I/O ports; memory, not
+ * prefetchable, below 4 GiB or of 64 bits.  length: at least 1.
+ */
+void aml_crs_bus(struct aml *a, uint16_t first, uint16_t last);
+void aml_crs_window_io(struct aml *a, uint16_t base, uint32_t length);
+void aml_crs_window_memory32(struct aml *a, uint32_t base, uint32_t length);
+void aml_crs_window_memory64(struct aml *a, uint64_t base, uint64_t length);
 void aml_crs_end(struct aml *a);
+
+/*
+ * Method(_OSC, 4) of a host bridge that takes note of what the operating system
+ * supports and grants it no control; ACPI 6.4, 6.2.11.  uuid: that of the
+ * capabilities, in text.
+ */
+void aml_method_osc(struct aml *a, const char *uuid);
 
 #endif

@@ -110,6 +110,15 @@ struct madt {
 	struct madt_lapic lapics[ACPI_VCPUS_MAX];
 } PACKED;
 
+struct mcfg {
+	struct header header;
+	uint64_t reserved0;
+	uint64_t base;
+	uint16_t segment;
+	uint8_t first_bus, last_bus;
+	uint32_t reserved1;
+} PACKED;
+
 _Static_assert(sizeof(struct rsdp) == 36, "RSDP");
 _Static_assert(sizeof(struct header) == 36, "table header");
 _Static_assert(sizeof(struct fadt) == 276, "FADT");
@@ -258,6 +267,15 @@ place_madt(struct builder *b, const struct acpi_config *c)
 	return place_table(b, &m.header, sizeof(m) - unused);
 }
 
+static uint64_t
+place_mcfg(struct builder *b, const struct acpi_config *c)
+{
+	struct mcfg m = { .base = c->ecam };
+
+	fill_header(&m.header, "MCFG", 1, sizeof(m));
+	return place_table(b, &m.header, sizeof(m));
+}
+
 static void
 write_processors(struct aml *a, unsigned vcpus)
 {
@@ -317,8 +335,9 @@ acpi_build(
 	struct builder b = { .buf = buf, .size = size, .gpa = gpa };
 	struct {
 		struct header header;
-		uint64_t tables[2];
+		uint64_t tables[3];
 	} PACKED xsdt = { 0 };
+	size_t length = sizeof(xsdt) - (config->ecam == 0 ? 8 : 0);
 	struct facs facs = { .signature = "FACS", .length = 64, .version = 2 };
 	struct rsdp rsdp = { .signature = "RSD PTR ", .oem = "BULKHD" };
 	uint64_t facs_gpa, dsdt_gpa;
@@ -339,10 +358,13 @@ acpi_build(
 		return err;
 	xsdt.tables[0] = place_fadt(&b, config, facs_gpa, dsdt_gpa);
 	xsdt.tables[1] = place_madt(&b, config);
-	if (xsdt.tables[0] == 0 || xsdt.tables[1] == 0)
+	if (config->ecam != 0)
+		xsdt.tables[2] = place_mcfg(&b, config);
+	if (xsdt.tables[0] == 0 || xsdt.tables[1] == 0 ||
+	    (config->ecam != 0 && xsdt.tables[2] == 0))
 		return -ENOSPC;
-	fill_header(&xsdt.header, "XSDT", 1, sizeof(xsdt));
-	rsdp.xsdt = place_table(&b, &xsdt.header, sizeof(xsdt));
+	fill_header(&xsdt.header, "XSDT", 1, length);
+	rsdp.xsdt = place_table(&b, &xsdt.header, length);
 	if (rsdp.xsdt == 0)
 		return -ENOSPC;
 	rsdp.revision = 2;

@@ -1,5 +1,6 @@
 /*
- * The ACPI tables of the platform: RSDP, XSDT, FADT, FACS, DSDT and MADT.
+ * The ACPI tables of the platform: RSDP, XSDT, FADT, FACS, DSDT, MADT and, with
+ * a PCI host bridge, MCFG (PCI Firmware Specification 3.3, 4.1.2).
  * ACPI Specification 6.4, section 5.2.
  */
 #ifndef DEVICES_ACPI_TABLES_H
@@ -29,6 +30,7 @@ struct acpi_config {
 	uint16_t pm_base; /* I/O port */
 	uint8_t sci; /* GSI, level, active high */
 	bool i8042, rtc; /* is there one */
+	uint64_t ecam; /* configuration space of bus 0; 0: no PCI */
 	/* Writes the devices' nodes into \_SB; may be NULL. */
 	void (*devices)(struct aml *aml, void *ctx);
 	void *ctx;

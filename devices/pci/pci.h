@@ -67,22 +67,30 @@ struct pci_vector {
 struct pci_state {
 	uint8_t config[256];
 	uint64_t pending; /* MSI-X pending bits, by vector */
-	uint64_t intx; /* level of INTA#: 0 low, else a count of rises */
+	uint64_t intx; /* level of INTA#: 0 low, else which rise it was */
+	uint64_t rises; /* of INTA#, ever */
+	/* Where these capabilities are in config; 0: there is none. */
+	uint8_t msix, express, power;
+	uint8_t pad[5];
 	struct pci_vector vector[DEVICE_VECTORS_MAX];
 };
 
 /* Step: power-on values; BARs unmapped, everything disabled and masked. */
-void pci_reset(struct device *dev, struct pci_state *s);
+void pci_reset(
+    struct device *dev, const struct pci_function *f, struct pci_state *s);
 /* Is this a state that can be? */
 bool pci_valid(const struct pci_state *s);
 
+/* Where the function's own capability i begins. */
+unsigned pci_capability_offset(const struct pci_function *f, unsigned i);
+
 /* Step: an access to the configuration space (regions[0]). */
-void pci_config_access(
-    struct device *dev, struct pci_state *s, struct device_access *a);
+void pci_config_access(struct device *dev, const struct pci_function *f,
+    struct pci_state *s, struct device_access *a);
 /* Step: an access to the region of the MSI-X table; false: it is not in the
  * table or the pending bits. */
-bool pci_msix_access(
-    struct device *dev, struct pci_state *s, struct device_access *a);
+bool pci_msix_access(struct device *dev, const struct pci_function *f,
+    struct pci_state *s, struct device_access *a);
 
 /* May it read and write guest RAM (Bus Master Enable)? */
 bool pci_master(const struct pci_state *s);

@@ -105,7 +105,6 @@ struct virtio_state {
 	uint8_t generation; /* of the configuration */
 	uint8_t isr; /* bit 0: queue, bit 1: configuration */
 	uint8_t pad;
-	uint32_t cfg_access[4]; /* the PCI configuration access capability */
 	uint64_t epoch; /* counts resets of queues, so that a process knows
 			 * a queue anew */
 	uint64_t queue_epoch[VIRTIO_QUEUES_MAX];
@@ -116,6 +115,8 @@ struct virtio_state {
 struct virtio_context {
 	struct vq vq[VIRTIO_QUEUES_MAX];
 	uint64_t opened_epoch[VIRTIO_QUEUES_MAX];
+	/* Chains taken when the class last left some in the queue, + 1. */
+	uint64_t left_at[VIRTIO_QUEUES_MAX];
 };
 
 /* The log: one struct vq_log per queue, then the class's own. */
@@ -139,6 +140,8 @@ void
 virtio_push_id(struct device *dev, unsigned q, uint16_t id, uint32_t written);
 
 /* The functions behind every virtio type's struct device_ops. */
+#define VIRTIO_REGISTERS 17u
+extern const struct device_register virtio_registers[VIRTIO_REGISTERS];
 extern const struct device_ops virtio_ops;
 
 /* Regions of every virtio function: configuration; the registers (common at 0,
@@ -148,15 +151,15 @@ extern const struct device_ops virtio_ops;
 #define VIRTIO_REGION_REGISTERS 1u
 #define VIRTIO_REGION_MSIX	2u
 extern const struct device_placement virtio_placement[1];
-extern const struct pci_msix virtio_msix;
 
-#define VIRTIO_DEVICE_TYPE(class_, state_, context_)            \
-	.dma = DEVICE_DMA_FULL, .placements = virtio_placement, \
-	.nplacements = 1, .state_size = sizeof(state_),         \
-	.context_size = sizeof(context_),                       \
-	.doorbells = { VIRTIO_REGION_REGISTERS, 0x3000, 4,      \
-		(uint16_t)(class_).queues },                    \
-	.nvectors = (class_).queues + 1, .ops = &virtio_ops,    \
+/* queues_: the class's number of queues, as a constant. */
+#define VIRTIO_DEVICE_TYPE(class_, queues_, state_, context_)           \
+	.dma = DEVICE_DMA_FULL, .placements = virtio_placement,         \
+	.nplacements = 1, .state_size = sizeof(state_),                 \
+	.context_size = sizeof(context_),                               \
+	.doorbells = { VIRTIO_REGION_REGISTERS, 0x3000, 4, (queues_) }, \
+	.nvectors = (queues_) + 1, .ops = &virtio_ops,                  \
+	.registers = virtio_registers, .nregisters = VIRTIO_REGISTERS,  \
 	.family = &(class_)
 
 #endif

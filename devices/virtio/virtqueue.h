@@ -35,40 +35,56 @@ struct vq_state {
 	uint8_t pad[3];
 };
 
-/* The log of one queue; the memory is validated when it is taken up again. */
+/*
+ * The log of one queue; the memory is validated when it is taken up again.
+ * A position is a count << 16 | where that is in the ring (packed: the index,
+ * and the wrap counter in bit 15).
+ */
 struct vq_log_entry {
 	uint64_t cookie; /* the device's own, set by vq_note() */
 	uint64_t order; /* count of chains taken; 0: not in flight */
-	uint16_t id; /* head (split) or buffer id (packed) */
-	uint16_t descs; /* descriptors that it takes in the ring (packed) */
-	uint32_t flags;
+	uint16_t descs; /* descriptors that it takes in the ring */
+	uint16_t first; /* packed: of its descriptors in the log */
+	uint16_t completing; /* 1: among those that `busy` speaks of */
+	uint16_t pad;
+};
+
+/* A descriptor as the driver wrote it: a packed ring forgets it. */
+struct vq_log_desc {
+	uint64_t addr;
+	uint32_t len;
+	uint16_t flags;
+	uint16_t next;
 };
 
 struct vq_log {
-	_Atomic uint64_t taken; /* chains taken, ever */
-	_Atomic uint64_t used; /* chains used, ever */
-	_Atomic uint32_t avail; /* packed: next index, and wrap in bit 15 */
-	_Atomic uint32_t next_used; /* packed: the same of the used side */
-	_Atomic uint64_t busy; /* entry being completed, + 1; else 0 */
+	uint64_t epoch; /* of the queue that this is the log of; 0: none */
+	uint64_t taken; /* position of the available side */
+	uint64_t used; /* position of the used side */
+	uint64_t busy; /* what `used` is about to become; 0: nothing */
 	struct vq_log_entry entry[VQ_SIZE_MAX]; /* by id */
+	struct vq_log_desc desc[VQ_SIZE_MAX]; /* packed */
 };
 
 /* What the process knows of a queue: cached, made from the two above. */
 struct vq {
 	struct device *dev;
-	const struct vq_state *state;
 	struct vq_log *log;
 	uint64_t features; /* negotiated */
 	unsigned index;
+	uint16_t size;
+	bool packed, event_idx;
 	bool ready; /* mapped and enabled */
-	bool replaying; /* the log has chains not yet given again */
+	bool armed; /* the driver was asked to ring */
 	uint16_t replay_n, replay_i;
-	uint16_t replay[VQ_SIZE_MAX]; /* ids, in order */
+	uint16_t replay[VQ_SIZE_MAX]; /* ids that the log had, in order */
 	void *desc, *driver, *device; /* mapped */
+	uint64_t taken, nused; /* chains, ever */
 	uint16_t avail, used; /* next positions */
 	bool avail_wrap, used_wrap; /* packed */
-	bool signal; /* something was used since the last vq_wants_signal() */
-	uint16_t signalled; /* used position at that time */
+	uint64_t log_free[VQ_SIZE_MAX / 64]; /* packed: bits of log->desc */
+	/* Ring slots used since the last vq_wants_signal(). */
+	uint32_t unsignalled;
 };
 
 /* One chain: memory of the driver's, device-readable segments first. */
@@ -84,11 +100,14 @@ struct vq_chain {
 /* Is a size and are three addresses what a driver may set?  0 or -EINVAL. */
 int vq_check(struct device *dev, const struct vq_state *s, uint64_t features);
 
-/* Take up a queue: map it, and go through its log.  fresh: the driver has just
- * enabled it, so the log is made empty.  0; -EINVAL: NEEDS_RESET. */
+/*
+ * Take up a queue: check what the driver set up, map it, and go through its
+ * log.  A log of another epoch is made empty, and the rings are at their
+ * beginning.  0; -EINVAL: NEEDS_RESET.
+ */
 int vq_open(struct vq *q, struct device *dev, unsigned index,
     const struct vq_state *state, struct vq_log *log, uint64_t features,
-    bool fresh);
+    uint64_t epoch);
 /* The driver has reset it. */
 void vq_close(struct vq *q);
 
