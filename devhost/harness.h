@@ -343,8 +343,7 @@ harness_unmap(void *p, size_t size)
 static inline void
 harness_close(struct harness *h)
 {
-	if (h->dev.type)
-		harness_stop(h);
+	harness_stop(h);
 	/* The small maps stay: test processes are short. */
 	harness_unmap(h->ram, h->ram_low + h->ram_high);
 	for (unsigned i = 0; i < DEVICE_LINKS_MAX; i++)

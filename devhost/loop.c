@@ -588,7 +588,9 @@ make_context(struct host *h)
 			return -ENOMEM;
 		memset(h->context, 0, size);
 	}
-	return h->type->ops->prepare ? h->type->ops->prepare(h->type, h->context) : 0;
+	return h->type->ops->prepare
+	    ? h->type->ops->prepare(h->type, h->context)
+	    : 0;
 }
 
 static int

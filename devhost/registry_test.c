@@ -43,10 +43,11 @@ every_type_is_enrolled_once(void)
 	}
 	CU_ASSERT(n > 0);
 	CU_ASSERT_PTR_NULL(device_type_find("toaster"));
-	if (nftw("devices", count_file, 8, 0) == 0)
-		CU_ASSERT_EQUAL(n, registrations);
-	else
+	if (nftw("devices", count_file, 8, 0) != 0) {
 		printf("not counted: the sources are not here: ");
+		return;
+	}
+	CU_ASSERT_EQUAL(n, registrations);
 }
 
 static void

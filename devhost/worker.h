@@ -139,7 +139,7 @@ worker_reconfigure(struct device *dev, const char *key, const char *val)
 }
 
 static inline int
-worker_prepare(void *context)
+worker_prepare(const struct device_type *type UNUSED, void *context)
 {
 	struct worker_context *c = context;
 

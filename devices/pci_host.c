@@ -56,7 +56,7 @@ host_settle(struct device *dev)
 
 /* ---- the DSDT ---- */
 
-#define OSC_UUID "33db4d5b-1f7d-401c-9663-8df3bc3a0b4c"
+#define OSC_UUID "33db4d5b-1ff7-401c-9657-7441c03dd766"
 
 static void
 write_windows(struct aml *aml, const struct device_machine *machine)

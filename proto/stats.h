@@ -16,7 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define STATS_SAMPLE 32u /* a power of two */
+#define STATS_SAMPLE 64u /* a power of two */
 #define STATS_OWN    16u /* counters of the device type's own */
 
 /*

@@ -194,6 +194,6 @@ store_commit(struct store *s)
 	 * commits()) sees the slot that it names complete.
 	 */
 	atomic_store_explicit(s->commit, n, memory_order_release);
-	stats_add(&s->stats->commits, 1);
+	stats_set(&s->stats->commits, n);
 	memcpy(s->slot[(n + 1) & 1], s->slot[n & 1], slot_size(s));
 }

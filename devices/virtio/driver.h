@@ -228,7 +228,9 @@ driver_put_desc(struct driver *d, uint64_t table, unsigned i, uint64_t gpa,
     uint32_t len, uint16_t flags, uint16_t next)
 {
 	uint8_t *at = harness_ram(d->h, table + 16 * (uint64_t)i, 16);
-	uint64_t high = len | (uint64_t)flags << 32 | (uint64_t)next << 48;
+	unsigned at_flags = driver_packed(d) ? 48 : 32;
+	uint64_t high = len | (uint64_t)flags << at_flags |
+	    (uint64_t)next << (80 - at_flags);
 
 	memcpy(at, &gpa, 8);
 	memcpy(at + 8, &high, 8);

@@ -57,7 +57,7 @@ vq_chain_add_indirect(
 
 		if (i >= n || seen++ == n)
 			return -EINVAL;
-		d = vq_desc_read(at, i);
+		d = vq_desc_read(q, at, i);
 		if (d.flags & VQ_DESC_INDIRECT)
 			return -EINVAL;
 		rc = vq_chain_add(q, c, &d);

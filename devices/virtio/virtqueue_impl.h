@@ -21,13 +21,20 @@
  * An indirect table need not be aligned.
  */
 static inline struct vq_log_desc
-vq_desc_read(const void *table, unsigned i)
+vq_desc_read(const struct vq *q, const void *table, unsigned i)
 {
 	struct vq_log_desc d;
 
 	memcpy(&d, (const uint8_t *)table + sizeof(d) * i, sizeof(d));
 	/* What is used from here on is the copy. */
 	atomic_signal_fence(memory_order_seq_cst);
+	/* A packed one has the id before the flags. */
+	if (q->packed) {
+		uint16_t id = d.flags;
+
+		d.flags = d.next;
+		d.next = id;
+	}
 	return d;
 }
 

@@ -118,7 +118,7 @@ take(struct vq *q, struct vq_chain *c)
 		/* More in flight than the ring has room for. */
 		if (here == VQ_NO_ENTRY || n == q->size)
 			return -EINVAL;
-		d = vq_desc_read(q->desc, slot);
+		d = vq_desc_read(q, q->desc, slot);
 		c->id = d.next;
 		rc = add(q, c, &d);
 		if (rc < 0)

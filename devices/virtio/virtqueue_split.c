@@ -52,7 +52,7 @@ walk(struct vq *q, struct vq_chain *c)
 	do {
 		if (i >= q->size || n++ == q->size)
 			return -EINVAL;
-		d = vq_desc_read(q->desc, i);
+		d = vq_desc_read(q, q->desc, i);
 		if ((d.flags & VQ_DESC_INDIRECT) && (d.flags & VQ_DESC_NEXT))
 			return -EINVAL;
 		rc = d.flags & VQ_DESC_INDIRECT
