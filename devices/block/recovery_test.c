@@ -543,6 +543,7 @@ run_history(uint64_t features, uint32_t with)
 			    draw(2) == 0);
 		take_ops(&t, op);
 	}
+	harness_run(&t.h);
 	while (nheld > 0)
 		end_one(&t, 0);
 	take_ops(&t, op);
