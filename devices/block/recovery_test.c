@@ -8,7 +8,7 @@
 #include "tests/named_tests.h"
 
 #define SECTORS	 32u
-#define HELD_MAX 256u
+#define HELD_MAX 1024u
 
 /* The disk, and what the kernel is doing to it: they outlive the process. */
 static uint8_t content[SECTORS * 512];
