@@ -407,13 +407,14 @@ more_requests_than_it_takes_wait_in_the_ring(void)
 
 /*
  * Every write has a number, and fills its sectors with it.  A reader may find
- * write W in a sector unless a write that was put after W had been answered was
- * itself answered before the reader asked.
+ * write W in a sector unless a later one was answered before the reader asked:
+ * one that was put after W in the same queue, or after W had been answered in
+ * any other.
  */
 static struct {
 	uint32_t put, answered; /* times; 0: not yet */
 	uint64_t sector;
-	unsigned sectors;
+	unsigned sectors, queue;
 } version[VERSION_MAX];
 static uint32_t nversions, ticks, seed;
 
@@ -433,22 +434,30 @@ draw(uint32_t n)
 }
 
 static bool
+covers(uint32_t v, uint64_t sector)
+{
+	return sector >= version[v].sector &&
+	    sector < version[v].sector + version[v].sectors;
+}
+
+/* Write v may be found there, although w was answered before the reader asked. */
+static bool
+may_outlive(uint32_t v, uint32_t w)
+{
+	if (version[v].queue == version[w].queue)
+		return version[w].put < version[v].put;
+	return version[v].answered == 0 || version[w].put < version[v].answered;
+}
+
+static bool
 may_hold(uint64_t sector, uint32_t v, uint32_t asked)
 {
-	if (v >= nversions)
+	if (v >= nversions || (v != 0 && !covers(v, sector)))
 		return false;
-	if (v != 0 &&
-	    (sector < version[v].sector ||
-		sector >= version[v].sector + version[v].sectors))
-		return false;
-	/* Nothing was answered before it was put. */
-	if (v != 0 && version[v].answered == 0)
-		return true;
 	for (uint32_t w = 1; w < nversions; w++)
-		if (sector >= version[w].sector &&
-		    sector < version[w].sector + version[w].sectors &&
-		    version[w].put > version[v].answered &&
-		    version[w].answered != 0 && version[w].answered < asked)
+		if (w != v && covers(w, sector) && version[w].answered != 0 &&
+		    version[w].answered < asked &&
+		    (v == 0 || !may_outlive(v, w)))
 			return false;
 	return true;
 }
@@ -472,6 +481,7 @@ put_op(struct disk *t, struct op *o)
 		version[o->version].answered = 0;
 		version[o->version].sector = o->sector;
 		version[o->version].sectors = o->sectors;
+		version[o->version].queue = q;
 		for (unsigned i = 0; i < 128 * o->sectors; i++)
 			data[i] = o->version;
 	}
