@@ -156,6 +156,14 @@ $(O)/gen/%.o: $(O)/gen/%.c
 -include tests/guests/guests.mk
 guests: $(GUESTS)
 
+# Programs for Linux guests: tests/linux/NAME.c, static.
+LINUX_PROGRAMS := $(patsubst %.c,$(O)/%,$(wildcard tests/linux/*.c))
+$(LINUX_PROGRAMS): $(O)/%: %.c Makefile
+	@mkdir -p $(@D)
+	@echo "  LD    $@"
+	@$(CC) $(CPPFLAGS) -std=gnu11 $(WARN) -O2 -static -pthread -o $@ $<
+guests: $(LINUX_PROGRAMS)
+
 check: programs guests tests ## run every test; last line: N passed, N failed
 	@$(if $(filter cov,$(MODE)),find $(O) -name '*.gcda' -delete)
 	@$(if $(filter cov,$(MODE)),rc=0; )scripts/run-tests $(O)$(if $(filter cov,$(MODE)), || rc=$$?; \

@@ -11,6 +11,7 @@
 #include "devhost/loader.h"
 #include "devhost/manifest.h"
 #include "devhost/switch.h"
+#include "devhost/warm.h"
 #include "proto/base.h"
 #include "proto/channel.h"
 
@@ -103,6 +104,7 @@ run(const struct device_type *type)
 		fprintf(stderr, "devhost %s: %s\n", type->name, strerror(-rc));
 		return HOST_EXIT_RESOURCE;
 	}
+	warm_up();
 	rc = sandbox_enter(&policy, &identity.sandbox, err, sizeof(err));
 	if (err[0])
 		fprintf(stderr, "devhost %s: sandbox: %s\n", type->name, err);
