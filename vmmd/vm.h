@@ -48,6 +48,7 @@ struct process {
 	struct device *device;
 	pid_t pid; /* 0: none, or it is dead */
 	int pidfd; /* -1: none */
+	int mounts; /* its mount namespace; -1 */
 	struct channel channel;
 	struct event *on_message, *on_exit;
 	bool greeted; /* it has said hello, and may be configured */
@@ -236,6 +237,8 @@ struct proc_memory {
 
 /* Open /proc, once and for all. */
 void proc_init(void);
+/* An fd that keeps its mount namespace; -1. */
+int proc_hold_mounts(pid_t pid);
 /* Zeroes for what cannot be read. */
 void proc_memory(pid_t pid, struct proc_memory *out);
 uint64_t proc_cpu_ns(pid_t pid);
