@@ -108,11 +108,10 @@ attach(struct channel *c, const char *name, struct terminal *t)
 /* Be the terminal until the end; of the options, only what the user said. */
 static int
 be_terminal(
-    struct channel *c, const char *name, const struct console_options *how)
+    struct channel *c, const char *name, const struct console_options *said)
 {
 	struct console_options o = *said;
 	struct terminal t = { .ended = { 0 } };
-	struct console_options o = *how;
 	int code = o.attached ? attach(c, name, &t) : EXIT_POWEROFF;
 
 	if (t.ended.envelope != NULL)
