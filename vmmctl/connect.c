@@ -2,6 +2,7 @@
 #include "vmmctl/connect.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,8 +31,8 @@ complain_code(int code, const char *fmt, ...)
 int
 connect_find_program(const char *name, char path[PATH_MAX])
 {
-	/* vmmd-inline is in vmmd's folder of the build tree. */
-	const char *folder = strncmp(name, "vmmd", 4) == 0 ? "vmmd" : name;
+	/* In the build tree vmmd-inline is in vmmd's folder, and so on. */
+	const char *folder = strncmp(name, "vmmd", 4) == 0 ? "vmmd" : "devhost";
 	const char *forced = getenv("BULKHEAD_LIBEXEC");
 	char self[PATH_MAX / 2], *slash;
 	ssize_t n;
@@ -59,14 +60,14 @@ connect_find_program(const char *name, char path[PATH_MAX])
 }
 
 int
-connect_list_types(const char *devhost, struct known_type *types)
+connect_list_types(const char *devhost, struct known_type *types, unsigned room)
 {
 	int fds[2], status, n = 0;
-	char line[512];
+	char line[1024];
 	FILE *in;
 	pid_t pid;
 
-	if (pipe(fds) < 0)
+	if (pipe2(fds, O_CLOEXEC) < 0)
 		return -errno;
 	pid = fork();
 	if (pid < 0) {
@@ -76,8 +77,6 @@ connect_list_types(const char *devhost, struct known_type *types)
 	}
 	if (pid == 0) {
 		dup2(fds[1], STDOUT_FILENO);
-		close(fds[0]);
-		close(fds[1]);
 		execl(devhost, "devhost", "--list", (char *)NULL);
 		_exit(127);
 	}
@@ -88,7 +87,7 @@ connect_list_types(const char *devhost, struct known_type *types)
 		n = -ENOMEM;
 	} else {
 		while (fgets(line, sizeof(line), in) != NULL)
-			if (n < (int)KNOWN_TYPES &&
+			if (n < (int)room &&
 			    options_parse_type(&types[n], line))
 				n++;
 		fclose(in);
@@ -177,4 +176,66 @@ connect_failure_code(const Bulkhead__Failure *f)
 	default:
 		return EXIT_ERROR;
 	}
+}
+
+char *
+connect_text(const char *s)
+{
+	union {
+		const char *in;
+		char *out;
+	} u = { .in = s };
+
+	return u.out;
+}
+
+int
+connect_open(struct channel *c, const char *vm)
+{
+	int r = connect_vm(c, geteuid(), vm);
+
+	if (r == -ENOENT)
+		return complain_code(EXIT_NO_VM, "no VM %s is running", vm);
+	if (r < 0)
+		return complain_code(EXIT_ERROR, "VM %s: %s", vm, strerror(-r));
+	return EXIT_POWEROFF;
+}
+
+int
+connect_question(struct channel *c, int body_case, void *body, int wanted,
+    struct channel_message *m)
+{
+	int r = connect_ask(c, body_case, body, m, NULL), code;
+
+	if (r != 1)
+		return complain_code(EXIT_ERROR,
+		    r == 0 ? "the VM has ended" : "the VM does not answer");
+	if ((int)m->envelope->body_case == wanted)
+		return EXIT_POWEROFF;
+	if (m->envelope->body_case == BULKHEAD__ENVELOPE__BODY_FAILURE)
+		code = complain_code(connect_failure_code(m->envelope->failure),
+		    "%s", m->envelope->failure->text);
+	else
+		code = complain_code(EXIT_ERROR, "the VM has ended");
+	channel_free(m);
+	return code;
+}
+
+bool
+connect_wants_help(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++)
+		if (strcmp(argv[i], "--help") == 0)
+			return true;
+	return false;
+}
+
+int
+connect_describe(struct channel *c, struct channel_message *m)
+{
+	Bulkhead__Describe d;
+
+	bulkhead__describe__init(&d);
+	return connect_question(c, BULKHEAD__ENVELOPE__BODY_DESCRIBE, &d,
+	    BULKHEAD__ENVELOPE__BODY_DESCRIPTION, m);
 }

@@ -17,11 +17,13 @@
 /* A line on stderr: "vmmctl: ...".  Returns code. */
 int complain_code(int code, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
-/* The path of a program of ours ("vmmd", "devhost").  0; -ENOENT. */
+/* The path of a program of ours ("vmmd", "devhost-ext").  0; -ENOENT. */
 int connect_find_program(const char *name, char path[PATH_MAX]);
 
-/* The types that devhost knows, at most KNOWN_TYPES; how many, or -errno. */
-int connect_list_types(const char *devhost, struct known_type *types);
+/* The types that a device host program knows, at most room; how many, or
+ * -errno. */
+int connect_list_types(
+    const char *devhost, struct known_type *types, unsigned room);
 
 /* The abstract address of a VM of that user; its length. */
 socklen_t connect_address(struct sockaddr_un *a, uid_t uid, const char *name);
@@ -36,6 +38,25 @@ int connect_vm(struct channel *c, uid_t uid, const char *name);
  */
 int connect_ask(struct channel *c, int body_case, void *body,
     struct channel_message *m, struct channel_message *ended);
+
+/* The same for a command: EXIT_POWEROFF, or an exit code after a complaint. */
+int connect_open(struct channel *c, const char *vm);
+
+/*
+ * Ask for an answer of the wanted kind.  EXIT_POWEROFF: *m is to be freed; or an
+ * exit code after a complaint.
+ */
+int connect_question(struct channel *c, int body_case, void *body, int wanted,
+    struct channel_message *m);
+
+/* The same, for m->envelope->description. */
+int connect_describe(struct channel *c, struct channel_message *m);
+
+/* Is --help among the arguments? */
+bool connect_wants_help(int argc, char **argv);
+
+/* What protobuf-c wants to write to, but does not. */
+char *connect_text(const char *s);
 
 /* The exit code for a failure that the broker reports. */
 int connect_failure_code(const Bulkhead__Failure *f);

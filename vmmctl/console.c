@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -304,6 +305,30 @@ on_channel(struct session *s)
 	}
 }
 
+/*
+ * Tell the device how large the window is.  One that has no use for it says so,
+ * and nobody minds.
+ */
+static void
+send_size(struct session *s)
+{
+	Bulkhead__ConsoleSize size;
+	struct winsize w;
+
+	if (!raw || s->out == NULL || s->options->device == NULL ||
+	    ioctl(STDIN_FILENO, TIOCGWINSZ, &w) < 0 || w.ws_col == 0 ||
+	    w.ws_row == 0)
+		return;
+	bulkhead__console_size__init(&size);
+	size.device = connect_text(s->options->device);
+	size.stream = connect_text(s->options->stream);
+	size.columns = w.ws_col;
+	size.rows = w.ws_row;
+	/* If it does not get through, the next one may. */
+	(void)channel_send(s->channel, BULKHEAD__ENVELOPE__BODY_CONSOLE_SIZE,
+	    &size, NULL, 0, 0);
+}
+
 static void
 on_signal(struct session *s, int fd)
 {
@@ -311,10 +336,10 @@ on_signal(struct session *s, int fd)
 
 	if (read(fd, &si, sizeof(si)) != (ssize_t)sizeof(si))
 		return;
-	/* A 16550 has no window: its size is nobody's business. */
 	if (si.ssi_signo == SIGWINCH)
-		return;
-	ask_for_end(s);
+		send_size(s);
+	else
+		ask_for_end(s);
 }
 
 /* Arm before sleeping, then look again: pairs with the kicks of the device. */
@@ -415,6 +440,7 @@ console_run(
 	}
 	if (o->ended != NULL)
 		on_ended(&s, o->ended);
+	send_size(&s);
 	loop(&s, signals);
 	restore_terminal();
 	if (s.out != NULL) {

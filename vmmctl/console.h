@@ -13,6 +13,8 @@ struct console_options {
 	bool attached; /* false: no stream, only wait for the end */
 	bool owner; /* ending the session is to end the VM */
 	bool quiet, verbose; /* which events are printed */
+	/* Whose window the terminal is, for changes of its size. */
+	const char *device, *stream;
 	const Bulkhead__Ended *ended; /* the VM has ended already; or NULL */
 };
 

@@ -9,22 +9,78 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "proto/base.h"
+#include "vmmctl/config.h"
+#include "vmmctl/option_parse.h"
 
 #define CPUS_MAX    64u
 #define MEMORY_MIN  (1ull << 20)
 #define CMDLINE_MAX 2047u
 
-PRINTF_LIKE(3, 4)
-static int
-complain(char *err, size_t size, const char *fmt, ...)
+/* ---- what all of them need ---- */
+
+struct option_text {
+	struct option_text *next;
+	char bytes[];
+};
+
+int
+option_complain(struct option_parse *p, const char *fmt, ...)
 {
+	size_t n = (size_t)snprintf(p->err, p->size, "%s", p->where);
 	va_list ap;
 
+	if (n >= p->size)
+		return -EINVAL;
 	va_start(ap, fmt);
-	vsnprintf(err, size, fmt, ap);
+	vsnprintf(p->err + n, p->size - n, fmt, ap);
 	va_end(ap);
+	/* A key of a file is not written with dashes. */
+	if (n > 0 && strncmp(p->err + n, "--", 2) == 0)
+		memmove(p->err + n, p->err + n + 2, strlen(p->err + n + 2) + 1);
 	return -EINVAL;
+}
+
+const char *
+option_keep(struct run_options *o, const char *text, size_t n)
+{
+	struct option_text *t = malloc(sizeof(*t) + n + 1);
+
+	if (t == NULL)
+		return NULL;
+	memcpy(t->bytes, text, n);
+	t->bytes[n] = '\0';
+	t->next = o->texts;
+	o->texts = t;
+	return t->bytes;
+}
+
+const char *
+option_keep_format(struct run_options *o, const char *fmt, ...)
+{
+	const char *kept;
+	char *text;
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vasprintf(&text, fmt, ap);
+	va_end(ap);
+	if (n < 0)
+		return NULL;
+	kept = option_keep(o, text, (size_t)n);
+	free(text);
+	return kept;
+}
+
+void
+options_free(struct run_options *o)
+{
+	while (o->texts != NULL) {
+		struct option_text *t = o->texts;
+
+		o->texts = t->next;
+		free(t);
+	}
 }
 
 bool
@@ -41,9 +97,8 @@ options_name_ok(const char *name)
 	return true;
 }
 
-/* Decimal digits only: no sign, no space, no overflow. */
 static int
-parse_number(const char *text, size_t n, uint64_t *out)
+parse_digits(const char *text, size_t n, uint64_t *out)
 {
 	uint64_t v = 0;
 
@@ -58,6 +113,12 @@ parse_number(const char *text, size_t n, uint64_t *out)
 	}
 	*out = v;
 	return 0;
+}
+
+int
+option_parse_number(const char *text, uint64_t *out)
+{
+	return parse_digits(text, strlen(text), out);
 }
 
 int
@@ -83,136 +144,191 @@ options_parse_size(const char *text, uint64_t *bytes)
 		}
 		n--;
 	}
-	r = parse_number(text, n, bytes);
+	r = parse_digits(text, n, bytes);
 	if (r == 0 && __builtin_mul_overflow(*bytes, 1ull << shift, bytes))
 		r = -ERANGE;
 	return r;
 }
 
-/* ---- one function per option ---- */
-
-struct parse {
-	struct run_options *o;
-	uint64_t machine_bytes;
-	char *err;
-	size_t size;
-};
-
-static int
-set_memory(struct parse *p, const char *v)
-{
-	uint64_t bytes;
-	int r = options_parse_size(v, &bytes);
-
-	if (r == -EINVAL)
-		return complain(p->err, p->size,
-		    "--memory %s: not a size such as 256M or 2G", v);
-	if (r == -ERANGE || bytes > p->machine_bytes)
-		return complain(p->err, p->size,
-		    "--memory %s: more than this machine has (%lluM)", v,
-		    (unsigned long long)p->machine_bytes >> 20);
-	if (bytes < MEMORY_MIN)
-		return complain(
-		    p->err, p->size, "--memory %s: the least is 1M", v);
-	if (bytes % 4096 != 0)
-		return complain(
-		    p->err, p->size, "--memory %s: not a multiple of 4K", v);
-	p->o->memory = bytes;
-	return 0;
-}
-
-static int
-set_cpus(struct parse *p, const char *v)
-{
-	uint64_t n;
-
-	if (parse_number(v, strlen(v), &n) != 0 || n < 1 || n > CPUS_MAX)
-		return complain(p->err, p->size,
-		    "--cpus %s: not a number from 1 to %u", v, CPUS_MAX);
-	p->o->cpus = (unsigned)n;
-	return 0;
-}
-
-static int
-set_name(struct parse *p, const char *v)
-{
-	if (!options_name_ok(v))
-		return complain(p->err, p->size,
-		    "--name %s: a name is 1 to 31 of a-z A-Z 0-9 . _ -", v);
-	snprintf(p->o->name, sizeof(p->o->name), "%s", v);
-	return 0;
-}
-
-static int
-set_cmdline(struct parse *p, const char *v)
-{
-	if (strlen(v) > CMDLINE_MAX)
-		return complain(p->err, p->size,
-		    "--cmdline: longer than %u characters", CMDLINE_MAX);
-	p->o->cmdline = v;
-	return 0;
-}
-
-/* The words that an option knows, separated by spaces. */
-static int
-set_word(struct parse *p, const char *option, const char *words, const char *v,
-    const char **out)
+bool
+option_is_word(const char *words, const char *v)
 {
 	size_t n = strlen(v);
 
 	for (const char *w = words; *w != '\0';) {
 		size_t len = strcspn(w, " ");
 
-		if (len == n && strncmp(w, v, n) == 0) {
-			*out = v;
-			return 0;
-		}
+		if (len == n && strncmp(w, v, n) == 0)
+			return true;
 		w += len;
 		w += strspn(w, " ");
 	}
-	return complain(
-	    p->err, p->size, "%s %s: unknown; known are: %s", option, v, words);
+	return false;
+}
+
+/* The part of text up to a single comma, with ",," undone; *end: behind it. */
+static const char *
+keep_part(struct option_parse *p, const char *text, const char **end)
+{
+	char *part = malloc(strlen(text) + 1);
+	const char *kept;
+	size_t n = 0;
+
+	if (part == NULL)
+		return NULL;
+	while (*text != '\0' && (*text != ',' || text[1] == ',')) {
+		text += *text == ',';
+		part[n++] = *text++;
+	}
+	*end = text;
+	kept = option_keep(p->o, part, n);
+	free(part);
+	return kept;
+}
+
+int
+option_split_list(struct option_parse *p, const struct option_row *row,
+    const char *text, struct option_list *l)
+{
+	bool first = true;
+
+	*l = (struct option_list){ .word = "" };
+	/* Nothing at all is a list of nothing. */
+	while (*text != '\0' || (first && row->word_key != NULL)) {
+		const char *part = keep_part(p, text, &text), *eq;
+
+		if (part == NULL)
+			return option_complain(p, "out of memory");
+		if (*text == ',')
+			text++;
+		eq = strchr(part, '=');
+		if (first && row->word_key != NULL) {
+			l->word = part;
+			first = false;
+			continue;
+		}
+		first = false;
+		if (eq == NULL || eq == part)
+			return option_complain(p, "--%s%s%s: %s: not KEY=VALUE",
+			    row->name, l->word[0] != '\0' ? " " : "", l->word,
+			    part);
+		if (l->n == OPTIONS_PARAMS)
+			return option_complain(p, "--%s: more than %u keys",
+			    row->name, OPTIONS_PARAMS);
+		l->kv[l->n].key = option_keep(p->o, part, (size_t)(eq - part));
+		l->kv[l->n].value = eq + 1;
+		if (l->kv[l->n++].key == NULL)
+			return option_complain(p, "out of memory");
+	}
+	return 0;
+}
+
+/* ---- one function per option ---- */
+
+static int
+set_memory(struct option_parse *p, const char *v)
+{
+	uint64_t bytes;
+	int r = options_parse_size(v, &bytes);
+
+	if (r == -EINVAL)
+		return option_complain(
+		    p, "--memory %s: not a size such as 256M or 2G", v);
+	if (r == -ERANGE || bytes > p->machine_bytes)
+		return option_complain(p,
+		    "--memory %s: more than this machine has (%lluM)", v,
+		    (unsigned long long)p->machine_bytes >> 20);
+	if (bytes < MEMORY_MIN)
+		return option_complain(p, "--memory %s: the least is 1M", v);
+	if (bytes % 4096 != 0)
+		return option_complain(
+		    p, "--memory %s: not a multiple of 4K", v);
+	p->o->memory = bytes;
+	return 0;
 }
 
 static int
-set_hypervisor(struct parse *p, const char *v)
+set_cpus(struct option_parse *p, const char *v)
 {
-	return set_word(
-	    p, "--hypervisor", "auto kvm soft", v, &p->o->hypervisor);
+	uint64_t n;
+
+	if (option_parse_number(v, &n) != 0 || n < 1 || n > CPUS_MAX)
+		return option_complain(
+		    p, "--cpus %s: not a number from 1 to %u", v, CPUS_MAX);
+	p->o->cpus = (unsigned)n;
+	return 0;
 }
 
 static int
-set_sandbox(struct parse *p, const char *v)
+set_name(struct option_parse *p, const char *v)
 {
-	return set_word(
-	    p, "--sandbox", "on best-effort off", v, &p->o->sandbox);
+	if (!options_name_ok(v))
+		return option_complain(
+		    p, "--name %s: a name is 1 to 31 of a-z A-Z 0-9 . _ -", v);
+	snprintf(p->o->name, sizeof(p->o->name), "%s", v);
+	return 0;
 }
 
 static int
-set_wait_policy(struct parse *p, const char *v)
+set_cmdline(struct option_parse *p, const char *v)
 {
-	return set_word(p, "--wait-policy", "latency balanced density", v,
+	if (strlen(v) > CMDLINE_MAX)
+		return option_complain(
+		    p, "--cmdline: longer than %u characters", CMDLINE_MAX);
+	p->o->cmdline = v;
+	return 0;
+}
+
+/* The words that an option knows, separated by spaces. */
+static int
+set_word(struct option_parse *p, const char *option, const char *words,
+    const char *v, const char **out)
+{
+	if (!option_is_word(words, v))
+		return option_complain(
+		    p, "--%s %s: unknown; known are: %s", option, v, words);
+	*out = v;
+	return 0;
+}
+
+static int
+set_hypervisor(struct option_parse *p, const char *v)
+{
+	return set_word(p, "hypervisor", "auto kvm soft", v, &p->o->hypervisor);
+}
+
+static int
+set_sandbox(struct option_parse *p, const char *v)
+{
+	return set_word(p, "sandbox", "on best-effort off", v, &p->o->sandbox);
+}
+
+static int
+set_wait_policy(struct option_parse *p, const char *v)
+{
+	return set_word(p, "wait-policy", "latency balanced density", v,
 	    &p->o->wait_policy);
 }
 
 static int
-set_placement(struct parse *p, const char *v)
+set_placement(struct option_parse *p, const char *v)
 {
 	const char *eq = strchr(v, '=');
 	struct option_placement *pl;
 
 	if (eq == NULL || eq == v || (size_t)(eq - v) >= OPTIONS_NAME)
-		return complain(p->err, p->size,
+		return option_complain(p,
 		    "--placement %s: not DEVICE=isolated or DEVICE=inline", v);
-	if (strcmp(eq + 1, "isolated") != 0 && strcmp(eq + 1, "inline") != 0)
-		return complain(p->err, p->size,
+	if (!option_is_word("isolated inline", eq + 1))
+		return option_complain(p,
 		    "--placement %s: unknown placement; known are: isolated "
 		    "inline",
 		    v);
 	if (p->o->nplacements == OPTIONS_DEVICES)
-		return complain(p->err, p->size, "--placement: more than %u",
-		    OPTIONS_DEVICES);
+		return option_complain(
+		    p, "--placement: more than %u", OPTIONS_DEVICES);
 	pl = &p->o->placements[p->o->nplacements++];
+	pl->where = p->where;
 	memcpy(pl->device, v, (size_t)(eq - v));
 	pl->device[eq - v] = '\0';
 	pl->is_inline = strcmp(eq + 1, "inline") == 0;
@@ -220,182 +336,210 @@ set_placement(struct parse *p, const char *v)
 }
 
 static int
-set_device_param(
-    struct parse *p, struct option_device *d, const char *kv, size_t n)
-{
-	const char *eq = memchr(kv, '=', n);
-	struct option_param param = { 0 };
-	uint64_t restarts;
-
-	if (eq == NULL || eq == kv || (size_t)(eq - kv) >= sizeof(param.key) ||
-	    n - (size_t)(eq - kv) > sizeof(param.value))
-		return complain(p->err, p->size,
-		    "--device %s: %.*s: not KEY=VALUE", d->type, (int)n, kv);
-	memcpy(param.key, kv, (size_t)(eq - kv));
-	memcpy(param.value, eq + 1, n - (size_t)(eq - kv) - 1);
-	if (strcmp(param.key, "name") == 0) {
-		if (!options_name_ok(param.value))
-			return complain(p->err, p->size,
-			    "--device %s: name=%s: a name is 1 to 31 of a-z "
-			    "A-Z 0-9 . _ -",
-			    d->type, param.value);
-		snprintf(d->name, sizeof(d->name), "%.31s", param.value);
-		d->named = true;
-		return 0;
-	}
-	if (strcmp(param.key, "restarts") == 0) {
-		if (parse_number(param.value, strlen(param.value), &restarts) !=
-			0 ||
-		    restarts < 1 || restarts > 100000)
-			return complain(p->err, p->size,
-			    "--device %s: restarts=%s: not a number from 1 to "
-			    "100000",
-			    d->type, param.value);
-		d->restarts = (uint32_t)restarts;
-		return 0;
-	}
-	if (d->nparams == OPTIONS_PARAMS)
-		return complain(p->err, p->size,
-		    "--device %s: more than %u options", d->type,
-		    OPTIONS_PARAMS);
-	d->params[d->nparams++] = param;
-	return 0;
-}
-
-static int
-set_device(struct parse *p, const char *v)
-{
-	size_t n = strcspn(v, ",");
-	struct option_device *d;
-
-	if (n == 0 || n >= OPTIONS_NAME)
-		return complain(
-		    p->err, p->size, "--device %s: no device type", v);
-	if (p->o->ndevices == OPTIONS_DEVICES)
-		return complain(
-		    p->err, p->size, "--device: more than %u", OPTIONS_DEVICES);
-	d = &p->o->devices[p->o->ndevices++];
-	memset(d, 0, sizeof(*d));
-	memcpy(d->type, v, n);
-	memcpy(d->name, v, n);
-	while (v[n] == ',') {
-		v += n + 1;
-		n = strcspn(v, ",");
-		if (set_device_param(p, d, v, n) < 0)
-			return -EINVAL;
-	}
-	return 0;
-}
-
-static int
-set_kernel(struct parse *p, const char *v)
+set_kernel(struct option_parse *p, const char *v)
 {
 	p->o->kernel = v;
 	return 0;
 }
 
 static int
-set_initrd(struct parse *p, const char *v)
+set_initrd(struct option_parse *p, const char *v)
 {
 	p->o->initrd = v;
 	return 0;
 }
 
 static int
-set_console(struct parse *p, const char *v)
+set_terminal(struct option_parse *p, const char *v)
 {
 	p->o->console = v;
 	return 0;
 }
 
-static const struct {
-	const char *name;
-	int (*set)(struct parse *p, const char *value);
-} with_value[] = {
-	{ "--kernel", set_kernel },
-	{ "--initrd", set_initrd },
-	{ "--cmdline", set_cmdline },
-	{ "--memory", set_memory },
-	{ "--cpus", set_cpus },
-	{ "--hypervisor", set_hypervisor },
-	{ "--placement", set_placement },
-	{ "--device", set_device },
-	{ "--name", set_name },
-	{ "--sandbox", set_sandbox },
-	{ "--wait-policy", set_wait_policy },
-	{ "--console", set_console },
-};
+#define TEXT(name, set)                               \
+	{                                             \
+		name, OPTION_TEXT, 0, set, NULL, NULL \
+	}
+#define SWITCH(name, field)                                               \
+	{                                                                 \
+		name, OPTION_SWITCH, offsetof(struct run_options, field), \
+		    NULL, NULL, NULL                                      \
+	}
 
-static const struct {
-	const char *name;
-	size_t offset;
-} switches[] = {
-	{ "--detach", offsetof(struct run_options, detach) },
-	{ "--no-console", offsetof(struct run_options, no_console) },
-	{ "--quiet", offsetof(struct run_options, quiet) },
-	{ "--verbose", offsetof(struct run_options, verbose) },
-	{ "--help", offsetof(struct run_options, help) },
+/* clang-format off */
+static const struct option_row rows[] = {
+	TEXT("kernel", set_kernel),
+	TEXT("initrd", set_initrd),
+	TEXT("cmdline", set_cmdline),
+	TEXT("memory", set_memory),
+	TEXT("cpus", set_cpus),
+	TEXT("name", set_name),
+	TEXT("hypervisor", set_hypervisor),
+	TEXT("sandbox", set_sandbox),
+	TEXT("wait-policy", set_wait_policy),
+	TEXT("console", set_terminal),
+	{ "placement", OPTION_PAIRS, 0, set_placement, NULL, NULL },
+	{ "device", OPTION_LIST, 0, NULL, option_set_device, "type" },
+	{ "disk", OPTION_LIST, 0, NULL, option_set_disk, NULL },
+	{ "net", OPTION_LIST, 0, NULL, option_set_net, "type" },
+	{ "vsock", OPTION_LIST, 0, NULL, option_set_vsock, NULL },
+	{ "virtio-console", OPTION_BARE_LIST, 0, NULL, option_set_console,
+	    NULL },
+	{ "rng", OPTION_BARE_LIST, 0, NULL, option_set_rng, NULL },
+	{ "balloon", OPTION_BARE_LIST, 0, NULL, option_set_balloon, NULL },
+	SWITCH("detach", detach),
+	SWITCH("no-console", no_console),
+	SWITCH("quiet", quiet),
+	SWITCH("verbose", verbose),
 };
+/* clang-format on */
+
+const struct option_row *
+option_find(const char *name, size_t n)
+{
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		if (strlen(rows[i].name) == n &&
+		    strncmp(rows[i].name, name, n) == 0)
+			return &rows[i];
+	return NULL;
+}
 
 static int
-unknown_option(struct parse *p, const char *arg, size_t n)
+unknown_option(struct option_parse *p, const char *arg, size_t n)
 {
 	char known[512] = "";
 	size_t at = 0;
 
-	for (size_t i = 0; i < ARRAY_LEN(with_value); i++)
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
 		at += (size_t)snprintf(
-		    known + at, sizeof(known) - at, " %s", with_value[i].name);
-	for (size_t i = 0; i < ARRAY_LEN(switches); i++)
-		at += (size_t)snprintf(
-		    known + at, sizeof(known) - at, " %s", switches[i].name);
-	return complain(p->err, p->size, "unknown option %.*s; known are:%s",
+		    known + at, sizeof(known) - at, " --%s", rows[i].name);
+	return option_complain(p,
+	    "unknown option %.*s; known are:%s --config --dry-run --help",
 	    (int)n, arg, known);
+}
+
+/* ---- the command line ---- */
+
+static int
+set_switch(
+    struct option_parse *p, const char *arg, const char *eq, size_t offset)
+{
+	bool on = true;
+
+	if (eq != NULL)
+		return option_complain(
+		    p, "%.*s takes no value", (int)(eq - arg), arg);
+	memcpy((char *)p->o + offset, &on, sizeof(on));
+	return 1;
 }
 
 /* One option at argv[0].  Returns how many arguments it took, or -EINVAL. */
 static int
-parse_one(struct parse *p, int argc, char **argv)
+parse_one(struct option_parse *p, int argc, char **argv)
 {
-	const char *arg = argv[0], *eq = strchr(arg, '=');
+	const char *arg = argv[0], *eq = strchr(arg, '='), *value;
 	size_t n = eq == NULL ? strlen(arg) : (size_t)(eq - arg);
+	const struct option_row *row;
+	struct option_list l;
+	int r, used = eq == NULL ? 2 : 1;
 
 	if (arg[0] != '-')
-		return complain(p->err, p->size,
-		    "%s: not an option (they begin with --)", arg);
-	for (size_t i = 0; i < ARRAY_LEN(switches); i++) {
-		bool on = true;
+		return option_complain(
+		    p, "%s: not an option (they begin with --)", arg);
+	if (n == 6 && strncmp(arg, "--help", n) == 0)
+		return set_switch(
+		    p, arg, eq, offsetof(struct run_options, help));
+	if (n == 9 && strncmp(arg, "--dry-run", n) == 0)
+		return set_switch(
+		    p, arg, eq, offsetof(struct run_options, dry_run));
+	row = n > 2 && arg[1] == '-' ? option_find(arg + 2, n - 2) : NULL;
+	if (row == NULL)
+		return unknown_option(p, arg, n);
+	if (row->kind == OPTION_SWITCH)
+		return set_switch(p, arg, eq, row->offset);
+	value = eq == NULL ? argv[1] : eq + 1;
+	if (eq == NULL && (argc < 2 || argv[1][0] == '-') &&
+	    row->kind == OPTION_BARE_LIST) {
+		value = "";
+		used = 1;
+	} else if (eq == NULL && argc < 2) {
+		return option_complain(p, "%s needs a value", arg);
+	}
+	if (row->set_text != NULL) {
+		r = row->set_text(p, value);
+	} else {
+		r = option_split_list(p, row, value, &l);
+		if (r == 0)
+			r = row->set_list(p, &l);
+	}
+	return r < 0 ? r : used;
+}
 
-		if (strlen(switches[i].name) != n ||
-		    strncmp(switches[i].name, arg, n) != 0)
-			continue;
-		if (eq != NULL)
-			return complain(p->err, p->size, "%.*s takes no value",
-			    (int)n, arg);
-		memcpy((char *)p->o + switches[i].offset, &on, sizeof(on));
+/* Is there a --config at argv[0]?  Returns as parse_one(); 0: no. */
+static int
+parse_config(struct option_parse *p, int argc, char **argv, const char **path)
+{
+	if (strncmp(argv[0], "--config=", 9) == 0) {
+		*path = argv[0] + 9;
 		return 1;
 	}
-	for (size_t i = 0; i < ARRAY_LEN(with_value); i++) {
-		const char *value = eq == NULL ? argv[1] : eq + 1;
+	if (strcmp(argv[0], "--config") != 0)
+		return 0;
+	if (argc < 2)
+		return option_complain(p, "--config needs a value");
+	*path = argv[1];
+	return 2;
+}
 
-		if (strlen(with_value[i].name) != n ||
-		    strncmp(with_value[i].name, arg, n) != 0)
-			continue;
-		if (eq == NULL && argc < 2)
-			return complain(
-			    p->err, p->size, "%s needs a value", arg);
-		if (with_value[i].set(p, value) < 0)
-			return -EINVAL;
-		return eq == NULL ? 2 : 1;
+/*
+ * The files first, then the rest, so that the command line has the last word.
+ * An argument "--config" may be another option's value: only the walk over all
+ * of them knows.
+ */
+static int
+walk(struct option_parse *p, int argc, char **argv, bool files)
+{
+	struct run_options *scratch = NULL;
+	struct option_parse q = *p;
+	int n = 0;
+
+	if (files) {
+		scratch = calloc(1, sizeof(*scratch));
+		if (scratch == NULL)
+			return option_complain(p, "out of memory");
+		q.o = scratch;
 	}
-	return unknown_option(p, arg, n);
+	for (int i = 0; i < argc && n >= 0; i += n) {
+		const char *path = NULL;
+
+		n = parse_config(p, argc - i, argv + i, &path);
+		if (n > 0 && files && config_load(p, path) < 0)
+			n = -EINVAL;
+		if (n == 0)
+			n = parse_one(&q, argc - i, argv + i);
+	}
+	if (files) {
+		options_free(scratch);
+		free(scratch);
+	}
+	return n < 0 ? n : 0;
+}
+
+static bool
+has_config(int argc, char **argv)
+{
+	for (int i = 0; i < argc; i++)
+		if (strncmp(argv[i], "--config", 8) == 0)
+			return true;
+	return false;
 }
 
 int
 options_parse_run(struct run_options *o, int argc, char **argv,
     uint64_t machine_bytes, char *err, size_t size)
 {
-	struct parse p = { o, machine_bytes, err, size };
+	struct option_parse p = { o, machine_bytes, "", err, size };
+	int r = 0;
 
 	*o = (struct run_options){
 		.cmdline = "",
@@ -406,149 +550,14 @@ options_parse_run(struct run_options *o, int argc, char **argv,
 		.cpus = 1,
 	};
 	snprintf(o->name, sizeof(o->name), "vm-%d", (int)getpid());
-	for (int i = 0; i < argc;) {
-		int n = parse_one(&p, argc - i, argv + i);
-
-		if (n < 0)
-			return n;
-		i += n;
-	}
+	if (has_config(argc, argv))
+		r = walk(&p, argc, argv, true);
+	if (r == 0)
+		r = walk(&p, argc, argv, false);
+	if (r < 0)
+		return r;
 	if (o->console != NULL && o->no_console)
-		return complain(
-		    err, size, "--console and --no-console exclude each other");
-	return 0;
-}
-
-bool
-options_parse_type(struct known_type *t, const char *line)
-{
-	char copy[512], *save = copy, *field[5];
-
-	memset(t, 0, sizeof(*t));
-	if (strlen(line) >= sizeof(copy))
-		return false;
-	memcpy(copy, line, strlen(line) + 1);
-	copy[strcspn(copy, "\n")] = '\0';
-	for (unsigned i = 0; i < ARRAY_LEN(field); i++)
-		field[i] = strsep(&save, "\t");
-	if (field[2] == NULL || !options_name_ok(field[0]))
-		return false;
-	snprintf(t->name, sizeof(t->name), "%.31s", field[0]);
-	snprintf(t->title, sizeof(t->title), "%.95s", field[1]);
-	t->platform = strcmp(field[2], "platform") == 0;
-	snprintf(t->options, sizeof(t->options), "%.255s",
-	    field[4] == NULL || strcmp(field[4], "-") == 0 ? "" : field[4]);
-	return true;
-}
-
-static const struct known_type *
-find_type(const struct known_type *types, unsigned n, const char *name)
-{
-	for (unsigned i = 0; i < n; i++)
-		if (strcmp(types[i].name, name) == 0)
-			return &types[i];
-	return NULL;
-}
-
-static struct option_device *
-find_device(struct option_device *d, unsigned n, const char *name)
-{
-	for (unsigned i = 0; i < n; i++)
-		if (strcmp(d[i].name, name) == 0)
-			return &d[i];
-	return NULL;
-}
-
-static void
-list_names(char *out, size_t size, const char *names, size_t stride, unsigned n)
-{
-	size_t at = 0;
-
-	out[0] = '\0';
-	for (unsigned i = 0; i < n && at < size; i++)
-		at += (size_t)snprintf(out + at, size - at, "%s%s",
-		    i == 0 ? "" : " ", names + i * stride);
-}
-
-static int
-check_params(const struct option_device *d, const struct known_type *t,
-    char *err, size_t size)
-{
-	for (unsigned i = 0; i < d->nparams; i++) {
-		const char *key = d->params[i].key;
-		size_t n = strlen(key);
-		const char *w = t->options;
-
-		while (*w != '\0' &&
-		    !(strcspn(w, ", ") == n && strncmp(w, key, n) == 0)) {
-			w += strcspn(w, ", ");
-			w += strspn(w, ", ");
-		}
-		if (*w == '\0')
-			return complain(err, size,
-			    "--device %s: unknown option %s; known are: name "
-			    "restarts%s%s",
-			    d->type, key, t->options[0] != '\0' ? " " : "",
-			    t->options);
-	}
-	return 0;
-}
-
-int
-options_resolve_devices(struct run_options *o, const struct known_type *types,
-    unsigned ntypes, char *err, size_t size)
-{
-	struct option_device all[OPTIONS_DEVICES];
-	unsigned n = 0;
-	char known[512];
-
-	for (unsigned i = 0; i < ntypes && n < OPTIONS_DEVICES; i++) {
-		if (!types[i].platform)
-			continue;
-		memset(&all[n], 0, sizeof(all[n]));
-		memcpy(all[n].type, types[i].name, OPTIONS_NAME);
-		memcpy(all[n].name, types[i].name, OPTIONS_NAME);
-		n++;
-	}
-	for (unsigned i = 0; i < o->ndevices; i++) {
-		struct option_device *d = &o->devices[i], *same;
-		const struct known_type *t = find_type(types, ntypes, d->type);
-
-		if (t == NULL) {
-			list_names(known, sizeof(known), types[0].name,
-			    sizeof(types[0]), ntypes);
-			return complain(err, size,
-			    "--device %s: unknown device type; known are: %s",
-			    d->type, known);
-		}
-		if (check_params(d, t, err, size) < 0)
-			return -EINVAL;
-		same = find_device(all, n, d->name);
-		if (same != NULL && strcmp(same->type, d->type) != 0)
-			return complain(err, size,
-			    "--device %s: the name %s is that of a %s", d->type,
-			    d->name, same->type);
-		if (same == NULL && n == OPTIONS_DEVICES)
-			return complain(err, size, "--device: more than %u",
-			    OPTIONS_DEVICES);
-		if (same == NULL)
-			same = &all[n++];
-		*same = *d;
-	}
-	for (unsigned i = 0; i < o->nplacements; i++) {
-		struct option_device *d =
-		    find_device(all, n, o->placements[i].device);
-
-		if (d == NULL) {
-			list_names(known, sizeof(known), all[0].name,
-			    sizeof(all[0]), n);
-			return complain(err, size,
-			    "--placement %s: no such device; known are: %s",
-			    o->placements[i].device, known);
-		}
-		d->is_inline = o->placements[i].is_inline;
-	}
-	memcpy(o->devices, all, sizeof(all));
-	o->ndevices = n;
+		return option_complain(
+		    &p, "--console and --no-console exclude each other");
 	return 0;
 }

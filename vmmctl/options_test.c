@@ -1,27 +1,41 @@
 /* The command line: every bad input and its exact complaint. */
 #include "vmmctl/options.h"
 
-#include <CUnit/Basic.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "proto/base.h"
+#include "tests/named_tests.h"
+#include "vmmctl/option_parse.h"
 
 #define MACHINE (16ull << 30)
 #define ARGS	6
 
 static const struct known_type types[] = {
-	{ "serial", "a serial port", true, "" },
-	{ "rtc", "a clock", true, "base,drift" },
-	{ "debugport", "a port", false, "" },
+	{ "serial", "a serial port", true, "", "", false, 0 },
+	{ "rtc", "a clock", true, "base,drift", "", false, 0 },
+	{ "debugport", "a port", false, "", "", false, 0 },
+	{ "virtio-blk", "a disk", false, "serial,cache,read-only,bps",
+	    "disk,?fence", false, 0 },
+	{ "virtio-net", "a network card", false, "mac", "", false, 0 },
+	{ "net-tap", "a tap", false, "", "tap", false, 0 },
+	{ "virtio-vsock", "a socket", false, "cid", "relay,relay-link", false,
+	    0 },
+	{ "virtio-rng", "entropy", false, "", "", false, 0 },
+	{ "virtio-balloon", "a balloon", false, "size", "", false, 0 },
+	{ "virtio-console", "consoles", false, "ports", "", false, 0 },
+	{ "virtio-blk-nbd", "a disk elsewhere", false, "export,read-only",
+	    "socket,?connector", false, 1 },
+	{ "net-user", "user network", false, "hostfwd", "", true, 1 },
 };
 
-/* NULL: it is taken. */
-static const struct {
+struct complaint {
 	const char *claim;
 	const char *argv[ARGS];
 	const char *error;
-} cases[] = {
+};
+
+/* NULL: it is taken. */
+static const struct complaint cases[] = {
 	{ "takes_nothing", { NULL }, NULL },
 	{ "takes_value_after_equals", { "--memory=64M" }, NULL },
 	{ "takes_all_words",
@@ -63,9 +77,10 @@ static const struct {
 	    "kernel: not an option (they begin with --)" },
 	{ "refuses_unknown_option", { "--foo" },
 	    "unknown option --foo; known are: --kernel --initrd --cmdline "
-	    "--memory --cpus --hypervisor --placement --device --name "
-	    "--sandbox --wait-policy --console --detach --no-console --quiet "
-	    "--verbose --help" },
+	    "--memory --cpus --name --hypervisor --sandbox --wait-policy "
+	    "--console --placement --device --disk --net --vsock "
+	    "--virtio-console --rng --balloon --detach --no-console --quiet "
+	    "--verbose --config --dry-run --help" },
 	{ "refuses_unknown_backend", { "--hypervisor", "xen" },
 	    "--hypervisor xen: unknown; known are: auto kvm soft" },
 	{ "refuses_a_prefix_of_a_backend", { "--hypervisor", "so" },
@@ -90,7 +105,8 @@ static const struct {
 	    "--placement disk: no such device; known are: serial rtc" },
 	{ "refuses_unknown_device", { "--device", "gpu" },
 	    "--device gpu: unknown device type; known are: serial rtc "
-	    "debugport" },
+	    "debugport virtio-blk virtio-net net-tap virtio-vsock virtio-rng "
+	    "virtio-balloon virtio-console virtio-blk-nbd net-user" },
 	{ "refuses_an_empty_device", { "--device", "" },
 	    "--device : no device type" },
 	{ "refuses_an_option_without_value", { "--device", "rtc,base" },
@@ -106,46 +122,300 @@ static const struct {
 	    "--device rtc: the name serial is that of a serial" },
 	{ "refuses_no_restarts", { "--device", "rtc,restarts=0" },
 	    "--device rtc: restarts=0: not a number from 1 to 100000" },
+	{ "refuses_a_device_given_twice",
+	    { "--device", "serial", "--device", "serial,restarts=2" },
+	    "--device: the name serial is given twice" },
+	{ "refuses_a_key_given_twice", { "--device", "rtc,base=1,base=2" },
+	    "--device: base is given twice" },
+	{ "refuses_a_device_without_its_file", { "--device", "virtio-blk" },
+	    "--device virtio-blk: it needs a file, disk; see --disk, --net and "
+	    "--vsock" },
+	{ "refuses_inline_of_another_program",
+	    { "--disk", "path=nbd://h/e", "--placement", "blk0=inline" },
+	    "--placement blk0=inline: a virtio-blk-nbd has a program of its "
+	    "own" },
 	{ "refuses_console_and_none", { "--console", "serial", "--no-console" },
 	    "--console and --no-console exclude each other" },
 };
+
+/* The options that make devices; NULL: it is taken. */
+static const struct complaint device_cases[] = {
+	{ "takes_a_disk", { "--disk", "path=/a,readonly=on,id=d,cache=none" },
+	    NULL },
+	{ "takes_commas_in_a_path", { "--disk", "path=a,,b" }, NULL },
+	{ "refuses_a_disk_of_nothing", { "--disk", "" },
+	    "--disk: path is missing" },
+	{ "refuses_a_disk_without_path", { "--disk", "readonly=on" },
+	    "--disk: path is missing" },
+	{ "refuses_a_bare_path", { "--disk", "/a" },
+	    "--disk: /a: not KEY=VALUE" },
+	{ "refuses_half_readonly", { "--disk", "path=/a,readonly=maybe" },
+	    "--disk: readonly=maybe: unknown; known are: on off" },
+	{ "refuses_an_unknown_cache", { "--disk", "path=/a,cache=fast" },
+	    "--disk: cache=fast: unknown; known are: none writeback "
+	    "writethrough directsync unsafe" },
+	{ "refuses_a_long_serial",
+	    { "--disk", "path=/a,serial=123456789012345678901" },
+	    "--disk: serial=123456789012345678901: longer than 20 "
+	    "characters" },
+	{ "refuses_an_unknown_key_of_a_disk", { "--disk", "path=/a,color=red" },
+	    "--disk blk0: unknown option color; known are: name restarts "
+	    "serial,cache,read-only,bps" },
+	{ "refuses_two_disks_of_one_name",
+	    { "--disk", "path=/a,id=x", "--disk", "path=/b,id=x" },
+	    "--disk: the name x is given twice" },
+	{ "refuses_the_name_of_a_platform_device",
+	    { "--disk", "path=/a,id=rtc" },
+	    "--disk rtc: the name rtc is that of a rtc" },
+	{ "refuses_a_bad_id", { "--disk", "path=/a,id=b c" },
+	    "--disk: id=b c: a name is 1 to 31 of a-z A-Z 0-9 . _ -" },
+	{ "takes_nbd", { "--disk", "path=nbd://[::1]:9/x" }, NULL },
+	{ "refuses_nbd_without_host", { "--disk", "path=nbd:///x" },
+	    "--disk path=nbd:///x: not nbd://HOST[:PORT]/EXPORT or "
+	    "nbd+unix:///EXPORT?socket=PATH" },
+	{ "refuses_nbd_without_socket", { "--disk", "path=nbd+unix:///x" },
+	    "--disk path=nbd+unix:///x: not nbd://HOST[:PORT]/EXPORT or "
+	    "nbd+unix:///EXPORT?socket=PATH" },
+	{ "takes_a_user_network",
+	    { "--net", "user,hostfwd=tcp::2222-:22,hostfwd=tcp::80-:80" },
+	    NULL },
+	{ "takes_a_tap", { "--net", "tap,ifname=tap0,mac=52:54:00:0:0:1" },
+	    "--net tap: mac=52:54:00:0:0:1: not the address of a station such "
+	    "as 52:54:00:12:34:56" },
+	{ "refuses_the_address_of_a_group",
+	    { "--net", "user,mac=53:54:00:00:00:01" },
+	    "--net user: mac=53:54:00:00:00:01: not the address of a station "
+	    "such as 52:54:00:12:34:56" },
+	{ "refuses_an_unknown_network", { "--net", "bridge" },
+	    "--net bridge: unknown; known are: user tap switch:NAME" },
+	{ "refuses_a_tap_without_a_name", { "--net", "tap" },
+	    "--net tap: ifname=: not the name of an interface" },
+	{ "refuses_a_long_interface",
+	    { "--net", "tap,ifname=1234567890123456" },
+	    "--net tap: ifname=1234567890123456: not the name of an "
+	    "interface" },
+	{ "refuses_an_interface_of_others", { "--net", "user,ifname=a" },
+	    "--net user: ifname is for tap only" },
+	{ "refuses_a_switch_without_a_name", { "--net", "switch:" },
+	    "--net switch:: a name is 1 to 31 of a-z A-Z 0-9 . _ -" },
+	{ "refuses_a_type_that_is_not_there", { "--net", "switch:lan" },
+	    "--net: no device host here has the device type net-switch" },
+	{ "refuses_an_unknown_key_of_a_network", { "--net", "user,speed=1" },
+	    "--net net0: unknown option speed; known are: name restarts mac "
+	    "hostfwd" },
+	{ "refuses_the_key_of_another_network",
+	    { "--net", "tap,ifname=t,hostfwd=x" },
+	    "--net net0: unknown option hostfwd; known are: name restarts "
+	    "mac" },
+	{ "takes_vsock", { "--vsock", "cid=3,socket=/s" }, NULL },
+	{ "refuses_the_cid_of_the_host", { "--vsock", "cid=2,socket=/s" },
+	    "--vsock: cid=2: not a number from 3 to 4294967294" },
+	{ "refuses_vsock_without_socket", { "--vsock", "cid=3" },
+	    "--vsock: socket is missing" },
+	{ "refuses_a_long_socket",
+	    { "--vsock",
+		"cid=3,socket=/2345678901234567890123456789012345678901234567"
+		"89012345678901234567890123456789012345678901234567" },
+	    "--vsock: socket=/2345678901234567890123456789012345678901234567"
+	    "89012345678901234567890123456789012345678901234567: longer than "
+	    "96 characters" },
+	{ "takes_rng_alone", { "--rng", "--quiet" }, NULL },
+	{ "takes_rng_at_the_end", { "--rng" }, NULL },
+	{ "takes_console_ports", { "--virtio-console", "ports=2" }, NULL },
+	{ "takes_a_balloon", { "--balloon", "size=64M" }, NULL },
+	{ "refuses_half_a_mebibyte", { "--balloon", "size=512K" },
+	    "--balloon: size=512K: not a size such as 64M or 1G" },
+	{ "refuses_a_missing_configuration", { "--config", "/nonexistent" },
+	    "--config /nonexistent: No such file or directory" },
+};
+
+/* The strings are to be there until options_free(). */
+static char *copies[ARGS + 1];
 
 static int
 parse(
     struct run_options *o, const char *const argv[ARGS], char *err, size_t size)
 {
-	char *copy[ARGS + 1] = { NULL };
 	int argc = 0, r;
 
+	memset(copies, 0, sizeof(copies));
 	while (argc < ARGS && argv[argc] != NULL) {
-		copy[argc] = strdup(argv[argc]);
+		copies[argc] = strdup(argv[argc]);
 		argc++;
 	}
-	r = options_parse_run(o, argc, copy, MACHINE, err, size);
+	r = options_parse_run(o, argc, copies, MACHINE, err, size);
 	if (r == 0)
 		r = options_resolve_devices(
 		    o, types, ARRAY_LEN(types), err, size);
-	for (int i = 0; i < argc; i++)
-		free(copy[i]);
 	return r;
+}
+
+static void
+forget(struct run_options *o)
+{
+	options_free(o);
+	for (unsigned i = 0; i < ARGS; i++)
+		free(copies[i]);
+}
+
+static void
+run_table(const struct complaint *table, size_t n)
+{
+	static struct run_options o;
+
+	for (size_t i = 0; i < n; i++) {
+		char err[2048] = "";
+		int r = parse(&o, table[i].argv, err, sizeof(err));
+		bool right = table[i].error == NULL
+		    ? r == 0
+		    : r < 0 && strcmp(err, table[i].error) == 0;
+
+		if (!right)
+			printf("%s: %d \"%s\"\n", table[i].claim, r, err);
+		CU_ASSERT(right);
+		forget(&o);
+	}
 }
 
 static void
 complains_exactly(void)
 {
+	run_table(cases, ARRAY_LEN(cases));
+}
+
+static void
+complains_exactly_of_devices(void)
+{
+	run_table(device_cases, ARRAY_LEN(device_cases));
+}
+
+static const struct option_device *
+find(const struct run_options *o, const char *name)
+{
+	static const struct option_device none;
+
+	for (unsigned i = 0; i < o->ndevices; i++)
+		if (strcmp(o->devices[i].name, name) == 0)
+			return &o->devices[i];
+	CU_FAIL("no such device");
+	return &none;
+}
+
+static bool
+has_param(const struct option_device *d, const char *key, const char *value)
+{
+	for (unsigned i = 0; i < d->nparams; i++)
+		if (strcmp(d->params[i].key, key) == 0 &&
+		    strcmp(d->params[i].value, value) == 0)
+			return true;
+	return false;
+}
+
+static void
+a_disk_is_a_file_and_its_keys(void)
+{
+	static const char *const argv[ARGS] = { "--disk",
+		"path=/a,,b,read-only=on,cache=directsync", "--disk",
+		"path=/c,id=second,bps=10M" };
+	static struct run_options o;
+	const struct option_device *d;
+	char err[1024];
+
+	CU_ASSERT_EQUAL_FATAL(parse(&o, argv, err, sizeof(err)), 0);
+	d = find(&o, "blk0");
+	CU_ASSERT_STRING_EQUAL(d->type, "virtio-blk");
+	CU_ASSERT_EQUAL_FATAL(d->nfiles, 2);
+	CU_ASSERT_STRING_EQUAL(d->files[1].name, "fence");
+	CU_ASSERT_STRING_EQUAL(d->files[0].name, "disk");
+	CU_ASSERT_STRING_EQUAL(d->files[0].what, "/a,b");
+	CU_ASSERT(
+	    d->files[0].readonly && d->files[0].direct && d->files[0].dsync);
+	CU_ASSERT(has_param(d, "read-only", "on"));
+	CU_ASSERT(has_param(d, "cache", "directsync"));
+	CU_ASSERT_EQUAL(d->nparams, 2);
+	d = find(&o, "second");
+	CU_ASSERT(has_param(d, "bps", "10M"));
+	CU_ASSERT_FALSE(d->files[0].readonly);
+	forget(&o);
+}
+
+static void
+a_network_is_two_processes(void)
+{
+	static const char *const argv[ARGS] = { "--net",
+		"user,mac=52:54:00:12:34:56,hostfwd=tcp::2222-:22" };
+	static struct run_options o;
+	const struct option_device *d, *peer;
+	char err[1024];
+
+	CU_ASSERT_EQUAL_FATAL(parse(&o, argv, err, sizeof(err)), 0);
+	d = find(&o, "net0");
+	peer = find(&o, "net0-user");
+	CU_ASSERT_STRING_EQUAL(d->link, "net0-user");
+	CU_ASSERT_STRING_EQUAL(peer->link, "");
+	CU_ASSERT_EQUAL(peer->program, 1);
+	CU_ASSERT_TRUE(peer->network);
+	CU_ASSERT_FALSE(d->network);
+	CU_ASSERT(has_param(d, "mac", "52:54:00:12:34:56"));
+	CU_ASSERT(has_param(peer, "hostfwd", "tcp::2222-:22"));
+	CU_ASSERT_EQUAL(d->nparams, 1);
+	forget(&o);
+}
+
+static void
+reads_addresses_of_nbd(void)
+{
+	static const struct {
+		const char *uri;
+		bool ok;
+		const char *path, *host, *port, *name;
+	} uris[] = {
+		{ "nbd://h", true, NULL, "h", "10809", "" },
+		{ "nbd://h/", true, NULL, "h", "10809", "" },
+		{ "nbd://1.2.3.4:99/a/b", true, NULL, "1.2.3.4", "99", "a/b" },
+		{ "nbd://[fe80::1]/x", true, NULL, "fe80::1", "10809", "x" },
+		{ "nbd://h/a%20b", true, NULL, "h", "10809", "a b" },
+		{ "nbd+unix:///x?socket=/s", true, "/s", NULL, NULL, "x" },
+		{ "nbd+unix:///?socket=/a%3f", true, "/a?", NULL, NULL, "" },
+		{ "nbd+unix://?socket=s", true, "s", NULL, NULL, "" },
+		{ "nbd://h:0/", false, NULL, NULL, NULL, NULL },
+		{ "nbd://h:65536/", false, NULL, NULL, NULL, NULL },
+		{ "nbd://h:/", false, NULL, NULL, NULL, NULL },
+		{ "nbd://h:1x/", false, NULL, NULL, NULL, NULL },
+		{ "nbd://-h/", false, NULL, NULL, NULL, NULL },
+		{ "nbd://a b/", false, NULL, NULL, NULL, NULL },
+		{ "nbd://[::1/", false, NULL, NULL, NULL, NULL },
+		{ "nbd://[::1]x/", false, NULL, NULL, NULL, NULL },
+		{ "nbd://h/%", false, NULL, NULL, NULL, NULL },
+		{ "nbd://h/%0", false, NULL, NULL, NULL, NULL },
+		{ "nbd://h/%00", false, NULL, NULL, NULL, NULL },
+		{ "nbd://h/x?y=1", false, NULL, NULL, NULL, NULL },
+		{ "nbd+unix://h/x?socket=/s", false, NULL, NULL, NULL, NULL },
+		{ "nbd+unix:///x?socket=", false, NULL, NULL, NULL, NULL },
+		{ "nbds://h/", false, NULL, NULL, NULL, NULL },
+	};
 	static struct run_options o;
 
-	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-		char err[1024] = "";
-		int r = parse(&o, cases[i].argv, err, sizeof(err));
-		bool right = cases[i].error == NULL
-		    ? r == 0
-		    : r < 0 && strcmp(err, cases[i].error) == 0;
+	for (size_t i = 0; i < ARRAY_LEN(uris); i++) {
+		const char *name = NULL;
+		struct connector_address a;
+		bool ok = option_parse_nbd(&o, uris[i].uri, &a, &name);
 
-		if (!right)
-			printf("%s: %d \"%s\"\n", cases[i].claim, r, err);
-		CU_ASSERT(right);
+		if (ok != uris[i].ok)
+			printf("%s: %d\n", uris[i].uri, ok);
+		CU_ASSERT_EQUAL(ok, uris[i].ok);
+		if (!ok || !uris[i].ok)
+			continue;
+		CU_ASSERT_STRING_EQUAL(name, uris[i].name);
+		if (uris[i].path != NULL) {
+			CU_ASSERT_STRING_EQUAL(a.path, uris[i].path);
+			continue;
+		}
+		CU_ASSERT_PTR_NULL(a.path);
+		CU_ASSERT_STRING_EQUAL(a.host, uris[i].host);
+		CU_ASSERT_STRING_EQUAL(a.port, uris[i].port);
 	}
+	options_free(&o);
 }
 
 static void
@@ -165,6 +435,7 @@ merges_devices_with_the_platform(void)
 	CU_ASSERT_STRING_EQUAL(o.devices[2].name, "com2");
 	CU_ASSERT_STRING_EQUAL(o.devices[2].type, "serial");
 	CU_ASSERT_TRUE(o.devices[2].is_inline);
+	forget(&o);
 }
 
 static void
@@ -196,21 +467,18 @@ reads_the_list_of_types(void)
 	}
 }
 
+static const struct named_test tests[] = {
+	NAMED_TEST(complains_exactly),
+	NAMED_TEST(complains_exactly_of_devices),
+	NAMED_TEST(merges_devices_with_the_platform),
+	NAMED_TEST(a_disk_is_a_file_and_its_keys),
+	NAMED_TEST(a_network_is_two_processes),
+	NAMED_TEST(reads_addresses_of_nbd),
+	NAMED_TEST(reads_the_list_of_types),
+};
+
 int
 main(void)
 {
-	CU_pSuite s;
-	unsigned failed;
-
-	if (CU_initialize_registry() != CUE_SUCCESS)
-		return 1;
-	s = CU_add_suite("options", NULL, NULL);
-	CU_add_test(s, "complains_exactly", complains_exactly);
-	CU_add_test(s, "merges_devices_with_the_platform",
-	    merges_devices_with_the_platform);
-	CU_add_test(s, "reads_the_list_of_types", reads_the_list_of_types);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return named_tests_run("options", tests, ARRAY_LEN(tests));
 }

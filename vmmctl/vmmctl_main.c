@@ -19,11 +19,17 @@ static const struct {
 	{ "console", command_console },
 	{ "shutdown", command_shutdown },
 	{ "layout", command_layout },
+	{ "config", command_config },
+	{ "stats", command_stats },
+	{ "set", command_set },
 };
 
 int
 main(int argc, char **argv)
 {
+	char known[256] = "";
+	size_t n = 0;
+
 	/* A reader of ours that leaves is an error of write(), not our end. */
 	signal(SIGPIPE, SIG_IGN);
 	if (argc < 2)
@@ -37,8 +43,9 @@ main(int argc, char **argv)
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
 		if (strcmp(commands[i].name, argv[1]) == 0)
 			return commands[i].run(argc - 1, argv + 1);
-	return complain_code(EXIT_USAGE,
-	    "unknown command %s; known are: run ps devices kill console "
-	    "shutdown layout",
-	    argv[1]);
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+		n += (size_t)snprintf(
+		    known + n, sizeof(known) - n, " %s", commands[i].name);
+	return complain_code(
+	    EXIT_USAGE, "unknown command %s; known are:%s", argv[1], known);
 }

@@ -133,7 +133,7 @@ on_kill(struct client *c, uint64_t seq, const Bulkhead__DeviceKill *k)
 		refuse(c, seq, EINVAL, "no signal %d", sig);
 		return;
 	}
-	if (d->pidfd < 0) {
+	if (d->now->pidfd < 0) {
 		refuse(c, seq, ESRCH, "device %s has no process (%s)", d->name,
 		    d->is_inline ? "inline" : device_state_name(d));
 		return;
@@ -141,7 +141,7 @@ on_kill(struct client *c, uint64_t seq, const Bulkhead__DeviceKill *k)
 	/* It may survive this one: only a sure death is an ordered one. */
 	if (sig == SIGKILL)
 		d->ordered = true;
-	if (pidfd_send_signal(d->pidfd, sig, NULL, 0) < 0) {
+	if (pidfd_send_signal(d->now->pidfd, sig, NULL, 0) < 0) {
 		d->ordered = false;
 		refuse(
 		    c, seq, errno, "device %s: %s", d->name, strerror(errno));
@@ -167,7 +167,7 @@ on_shutdown(struct client *c, uint64_t seq, const Bulkhead__Shutdown *s)
 	/* Those without a button take no notice. */
 	for (unsigned i = 0; i < vm->ndevices; i++)
 		if (vm->device[i].state == DEVICE_RUNNING &&
-		    channel_send(&vm->device[i].channel,
+		    channel_send(&vm->device[i].now->channel,
 			BULKHEAD__ENVELOPE__BODY_POWER_BUTTON, &button, NULL, 0,
 			0) == 0)
 			pressed++;
@@ -285,8 +285,8 @@ on_console_size(
 	resize.columns = size->columns;
 	resize.rows = size->rows;
 	if (d->state != DEVICE_RUNNING ||
-	    channel_send(&d->channel, BULKHEAD__ENVELOPE__BODY_RESIZE, &resize,
-		NULL, 0, 0) < 0)
+	    channel_send(&d->now->channel, BULKHEAD__ENVELOPE__BODY_RESIZE,
+		&resize, NULL, 0, 0) < 0)
 		refuse(c, seq, EAGAIN, "device %s is not running", d->name);
 	else
 		answer_ok(c, seq);

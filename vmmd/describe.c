@@ -26,7 +26,7 @@ describe_device(struct info_arrays *a, unsigned i, struct device *d)
 	snprintf(a->state[i], sizeof(a->state[i]), "%s", device_state_name(d));
 	info->name = d->name;
 	info->type = d->type;
-	info->pid = d->is_inline ? getpid() : d->pid;
+	info->pid = d->is_inline ? getpid() : d->now->pid;
 	info->state = a->state[i];
 	info->placement = d->is_inline ? in_line : isolated;
 	info->restarts = d->restarts;
@@ -42,10 +42,10 @@ describe_device(struct info_arrays *a, unsigned i, struct device *d)
 	if (!d->is_inline) {
 		struct proc_memory memory;
 
-		proc_memory(d->pid, &memory);
+		proc_memory(d->now->pid, &memory);
 		info->ram_mapped = memory.ram_mapped;
 		info->private_bytes = memory.private_bytes;
-		info->cpu_ns = proc_cpu_ns(d->pid);
+		info->cpu_ns = proc_cpu_ns(d->now->pid);
 	}
 	device_fill_placement(&a->resources[i], d);
 	info->resources = &a->resources[i].placement;
@@ -202,9 +202,9 @@ fill_device_stats(struct device_stats *out, struct device *d)
 	m->type = d->type;
 	m->restarts = d->restarts;
 	if (!d->is_inline) {
-		proc_memory(d->pid, &memory);
+		proc_memory(d->now->pid, &memory);
 		m->private_bytes = memory.private_bytes;
-		m->cpu_ns = proc_cpu_ns(d->pid);
+		m->cpu_ns = proc_cpu_ns(d->now->pid);
 	}
 	if (d->store.stats != NULL)
 		fill_store_stats(out, d);

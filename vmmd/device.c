@@ -1,27 +1,14 @@
-/* A device host: its process, its conversation, its death. */
+/* A device: the conversation with its host, its deaths, its spare. */
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/pidfd.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "vmmd/vm.h"
 
-#define UID_BASE	   0x70000000u
-#define UIDS_PER_VM	   256u
-#define UID_NOBODY	   65534u
 #define LOGS_PER_SECOND	   20u
-#define MESSAGES_AT_ONCE   64u
 #define LOADER_DEADLINE_NS 30000000000u
-#define LAST_WORDS	   16u /* times MESSAGES_AT_ONCE */
 #define HANG_UP_NS	   50000000u /* from closing to dying */
 #define EXIT_NS		   200000000u /* from loaded to gone */
-
-static void device_died(struct device *d, const char *how);
 
 static const char *const state_names[] = {
 	[DEVICE_STARTING] = "starting",
@@ -46,13 +33,16 @@ device_init(struct device *d, struct vm *vm)
 {
 	*d = (struct device){
 		.vm = vm,
-		.pidfd = -1,
-		.channel = { .fd = -1 },
+		.now = &d->process[0],
+		.spare = &d->process[1],
+		.mounts = -1,
 		.chosen = -1,
 		.store_mem = MEMORY_NONE,
 		.ring_mem = MEMORY_NONE,
 		.kick_fd = -1,
 	};
+	process_init(d->now, d);
+	process_init(d->spare, d);
 	for (unsigned i = 0; i < MANIFEST_IRQS; i++)
 		d->irq[i].trigger = d->irq[i].resample = -1;
 	for (unsigned i = 0; i < MANIFEST_STREAMS; i++)
@@ -68,14 +58,20 @@ device_init(struct device *d, struct vm *vm)
 }
 
 static void
-set_timer(struct device *d, uint64_t ns)
+set_event(struct event *e, uint64_t ns)
 {
 	struct timeval tv = {
 		.tv_sec = (time_t)(ns / 1000000000u),
 		.tv_usec = (suseconds_t)(ns / 1000u % 1000000u),
 	};
 
-	event_add(d->on_timer, &tv);
+	event_add(e, &tv);
+}
+
+static void
+set_timer(struct device *d, uint64_t ns)
+{
+	set_event(d->on_timer, ns);
 }
 
 static bool
@@ -84,15 +80,16 @@ was_ready(const struct device *d)
 	return d->ready_ns != 0;
 }
 
+bool
+device_has_host(const struct device *d)
+{
+	return process_is_there(d->now) || process_is_there(d->spare);
+}
+
 void
 device_kill(struct device *d, const char *why)
 {
-	if (d->kill_reason[0] == '\0')
-		snprintf(d->kill_reason, sizeof(d->kill_reason), "%s", why);
-	if (d->pidfd >= 0)
-		pidfd_send_signal(d->pidfd, SIGKILL, NULL, 0);
-	else if (d->is_inline && d->channel.fd >= 0)
-		device_died(d, why);
+	process_kill(d->now, why);
 }
 
 void
@@ -101,11 +98,11 @@ device_finish(struct device *d)
 	Bulkhead__Finish finish;
 
 	bulkhead__finish__init(&finish);
-	if (d->channel.fd < 0)
+	if (d->now->channel.fd < 0)
 		return;
 	d->finishing = true;
-	if (channel_send(&d->channel, BULKHEAD__ENVELOPE__BODY_FINISH, &finish,
-		NULL, 0, 0) < 0)
+	if (channel_send(&d->now->channel, BULKHEAD__ENVELOPE__BODY_FINISH,
+		&finish, NULL, 0, 0) < 0)
 		device_kill(d, "the VM has ended");
 }
 
@@ -130,34 +127,56 @@ device_configure(struct device *d)
 	set_deadline(d);
 }
 
+/*
+ * With the last reference to a dead process's mount namespace its mounts go,
+ * which can take milliseconds; whoever waits for its successor need not.
+ */
+static void
+release_mounts(struct device *d)
+{
+	if (d->mounts >= 0)
+		close(d->mounts);
+	d->mounts = -1;
+}
+
 /* ---- messages ---- */
 
 static void
-on_hello(struct device *d, const Bulkhead__Hello *hello)
+on_hello(struct process *p, const Bulkhead__Hello *hello)
 {
+	struct device *d = p->device;
 	struct manifest m;
 	char why[96];
 
 	if (manifest_from_hello(&m, hello, why, sizeof(why)) < 0) {
-		device_kill(d, why);
+		process_kill(p, why);
 		return;
 	}
 	if (strcmp(m.type, d->type) != 0) {
-		device_kill(d, "it says it is of another type");
+		process_kill(p, "it says it is of another type");
 		return;
 	}
 	if (d->greeted_once && !manifest_same_shape(&d->manifest, &m)) {
-		d->reshaped = true;
-		device_kill(d, "it came back with another shape");
+		d->reshaped = p == d->now;
+		process_kill(p, "it came back with another shape");
 		return;
 	}
 	if (!d->loader && d->config->network && m.dma != 0) {
-		device_kill(d, "it would have guest memory and a network");
+		process_kill(p, "it would have guest memory and a network");
+		return;
+	}
+	p->greeted = true;
+	if (!d->greeted_once)
+		d->manifest = m;
+	/* All else is the same, and vCPUs may be reading it. */
+	d->manifest.syscalls = m.syscalls;
+	d->manifest.sandbox = m.sandbox;
+	if (p == d->spare) {
+		event_del(d->on_spare);
 		return;
 	}
 	/* What it waits for now is not its own fault. */
 	event_del(d->on_timer);
-	d->manifest = m;
 	d->greeted_once = true;
 	d->state = DEVICE_GREETED;
 	if (d->vm->stage >= VM_LOADING)
@@ -179,6 +198,8 @@ on_ready(struct device *d)
 	/* The dead one may have taken the kick for a request with it. */
 	if (write(d->kick_fd, &one, sizeof(one)) < 0)
 		return; /* full: it is readable already */
+	release_mounts(d);
+	device_want_spare(d);
 	client_event(d->vm, d->name, 2, "running again after %u us",
 	    (unsigned)((d->ready_ns - d->died_ns) / 1000));
 }
@@ -224,14 +245,14 @@ device_reconfigure(struct device *d, struct client *c, uint64_t seq,
 	bulkhead__reconfigure__init(&r);
 	r.params = set->params;
 	r.n_params = set->n_params;
-	err = channel_send(
-	    &d->channel, BULKHEAD__ENVELOPE__BODY_RECONFIGURE, &r, NULL, 0, 0);
+	err = channel_send(&d->now->channel,
+	    BULKHEAD__ENVELOPE__BODY_RECONFIGURE, &r, NULL, 0, 0);
 	if (err < 0)
 		return err;
 	d->question = (struct device_question){
 		.client = c,
 		.client_seq = seq,
-		.seq = d->channel.seq,
+		.seq = d->now->channel.seq,
 		.asked_ns = time_now_ns(),
 	};
 	return 0;
@@ -258,12 +279,14 @@ on_ok(struct device *d, uint64_t seq)
 }
 
 static void
-on_failure(struct device *d, uint64_t seq, const Bulkhead__Failure *f)
+on_failure(struct process *p, uint64_t seq, const Bulkhead__Failure *f)
 {
-	if (d->question.asked_ns != 0 && seq == d->question.seq)
+	struct device *d = p->device;
+
+	if (p == d->now && d->question.asked_ns != 0 && seq == d->question.seq)
 		answer_question(d, f->error > 0 ? f->error : EINVAL, f->text);
 	else
-		snprintf(d->failure, sizeof(d->failure), "%.200s", f->text);
+		snprintf(p->failure, sizeof(p->failure), "%.200s", f->text);
 }
 
 static void
@@ -282,12 +305,16 @@ on_platform(struct device *d, const Bulkhead__PlatformEvent *p)
 		device_kill(d, "unknown platform event");
 }
 
-static void
-on_envelope(struct device *d, const Bulkhead__Envelope *e)
+/* Of a spare, the conversation's table lets no more through than a hello, logs
+ * and a failure. */
+void
+device_take(struct process *p, const Bulkhead__Envelope *e)
 {
+	struct device *d = p->device;
+
 	switch ((int)e->body_case) {
 	case BULKHEAD__ENVELOPE__BODY_HELLO:
-		on_hello(d, e->hello);
+		on_hello(p, e->hello);
 		break;
 	case BULKHEAD__ENVELOPE__BODY_READY:
 		on_ready(d);
@@ -302,7 +329,7 @@ on_envelope(struct device *d, const Bulkhead__Envelope *e)
 		on_platform(d, e->platform);
 		break;
 	case BULKHEAD__ENVELOPE__BODY_FAILURE:
-		on_failure(d, e->seq, e->failure);
+		on_failure(p, e->seq, e->failure);
 		break;
 	case BULKHEAD__ENVELOPE__BODY_OK:
 		on_ok(d, e->seq);
@@ -314,105 +341,118 @@ on_envelope(struct device *d, const Bulkhead__Envelope *e)
 		vm_entry(d->vm, e->loaded);
 		break;
 	default:
-		device_kill(d, "a message that a device does not send");
+		process_kill(p, "a message that a device does not send");
 		break;
 	}
 }
 
-/* Take the messages that are there.  False: the channel is at its end. */
-static bool
-drain(struct device *d)
+/* Most likely it is about to be seen dead. */
+void
+device_hung_up(struct process *p)
 {
-	struct channel_message m;
-	int r;
+	struct device *d = p->device;
 
-	/* One that floods us must not keep us from the others. */
-	for (unsigned n = 0; n < MESSAGES_AT_ONCE; n++) {
-		if (d->channel.fd < 0)
-			return false;
-		r = channel_receive(&d->channel, &m, -1);
-		if (r == -EAGAIN)
-			return true;
-		if (r <= 0) {
-			if (r < 0)
-				device_kill(d, "broke the control protocol");
-			return false;
-		}
-		on_envelope(d, m.envelope);
-		channel_free(&m);
+	if (d->is_inline) {
+		device_died(p, "its thread ended");
+	} else if (p == d->spare) {
+		process_kill(p, "it closed its channel");
+	} else if (d->state != DEVICE_DONE && !d->finishing) {
+		p->hung_up = true;
+		set_timer(d, HANG_UP_NS);
 	}
-	return true;
 }
 
+/* ---- the spare ---- */
+
+static bool
+wants_spare(const struct device *d)
+{
+	const struct vm *vm = d->vm;
+
+	if (d->loader || d->is_inline || d->finishing ||
+	    vm->stage != VM_RUNNING || d->state != DEVICE_RUNNING)
+		return false;
+	return d->config->spare == 2 ||
+	    (d->config->spare == 0 &&
+		strcmp(vm->config->wait_policy, "density") != 0);
+}
+
+/* Time to start one, or to give up the one that has not said hello. */
 static void
-on_message(evutil_socket_t fd, short what, void *arg)
+on_spare(evutil_socket_t fd, short what, void *arg)
 {
 	struct device *d = arg;
+	char err[VM_TEXT] = "";
 
 	(void)fd;
 	(void)what;
-	if (!drain(d) && d->channel.fd >= 0) {
-		event_del(d->on_message);
-		if (d->is_inline)
-			device_died(d, "its thread ended");
-		else if (d->state != DEVICE_DONE && !d->finishing) {
-			/* Most likely it is about to be seen dead. */
-			d->hung_up = true;
-			set_timer(d, HANG_UP_NS);
-		}
+	if (process_is_there(d->spare)) {
+		process_kill(d->spare, "it was not ready in time");
+		return;
 	}
-	vm_advance(d->vm);
+	if (!wants_spare(d))
+		return;
+	set_event(d->on_spare, READY_NS);
+	if (process_start(d->spare, err, sizeof(err)) < 0) {
+		process_forget(d->spare);
+		set_event(d->on_spare, spare_delay_ns(++d->spares_lost));
+	}
+}
+
+void
+device_want_spare(struct device *d)
+{
+	if (d->on_spare == NULL)
+		d->on_spare = evtimer_new(d->vm->base, on_spare, d);
+	if (d->on_spare != NULL && wants_spare(d) &&
+	    !process_is_there(d->spare))
+		set_event(d->on_spare, spare_delay_ns(d->spares_lost));
+}
+
+static void
+spare_died(struct device *d, const char *how)
+{
+	char text[160];
+
+	snprintf(text, sizeof(text), "its spare died: %s%s%s", how,
+	    d->spare->kill_reason[0] != '\0' ? ": " : "",
+	    d->spare->kill_reason);
+	process_forget(d->spare);
+	event_del(d->on_spare);
+	if (vm_ending(d->vm))
+		return;
+	tell(d, 1, text);
+	d->spares_lost++;
+	device_want_spare(d);
+}
+
+/* The spare, if there is one, becomes the device. */
+static bool
+take_spare(struct device *d)
+{
+	struct process *spare = d->spare;
+
+	if (spare->pidfd < 0 || spare->pid == 0 ||
+	    spare->kill_reason[0] != '\0')
+		return false;
+	event_del(d->on_spare);
+	d->spare = d->now;
+	d->now = spare;
+	d->spares_lost = 0;
+	return true;
 }
 
 /* ---- death ---- */
 
 static void
-describe_exit(const siginfo_t *si, char *out, size_t size)
-{
-	if (si->si_code == CLD_EXITED)
-		snprintf(out, size, "exit status %d", si->si_status);
-	else
-		snprintf(out, size, "signal %d (%s)", si->si_status,
-		    strsignal(si->si_status));
-}
-
-static void
-on_exit_event(evutil_socket_t fd, short what, void *arg)
-{
-	struct device *d = arg;
-	siginfo_t si = { 0 };
-	char how[64];
-
-	(void)what;
-	if (waitid(P_PIDFD, (id_t)fd, &si, WEXITED | WNOHANG) < 0 ||
-	    si.si_pid == 0)
-		return;
-	d->pid = 0;
-	describe_exit(&si, how, sizeof(how));
-	/* Its last words may still be in the channel. */
-	for (unsigned i = 0; i < LAST_WORDS && drain(d); i++)
-		continue;
-	device_died(d, how);
-	vm_advance(d->vm);
-}
-
-static void
 forget_process(struct device *d)
 {
-	struct event **events[] = { &d->on_message, &d->on_exit };
-
-	for (unsigned i = 0; i < ARRAY_LEN(events); i++) {
-		if (*events[i] != NULL)
-			event_free(*events[i]);
-		*events[i] = NULL;
-	}
+	release_mounts(d);
+	d->mounts = d->now->mounts;
+	d->now->mounts = -1;
+	process_forget(d->now);
 	if (d->on_timer != NULL)
 		event_del(d->on_timer);
-	channel_close(&d->channel);
-	if (d->pidfd >= 0)
-		close(d->pidfd);
-	d->pidfd = -1;
-	d->pid = 0;
 	d->ping_ns = 0;
 	if (d->question.asked_ns != 0)
 		answer_question(d, EAGAIN, "the device died");
@@ -424,6 +464,7 @@ remove_device(struct device *d)
 	d->state = DEVICE_REMOVED;
 	if (d->port != NULL)
 		port_remove(d->port);
+	process_kill(d->spare, "its device is removed");
 	client_event(d->vm, d->name, 0,
 	    "removed: %s; its registers read as all ones from now on",
 	    d->last_death);
@@ -431,12 +472,12 @@ remove_device(struct device *d)
 
 /* It died while the VM is being built. */
 static void
-died_early(struct device *d)
+died_early(struct device *d, const char *failure)
 {
 	bool refused = strcmp(d->last_death, "exit status 4") == 0;
 
 	/* A death from outside is worth another try; its own words are not. */
-	if (d->failure[0] == '\0' && !refused && !d->reshaped &&
+	if (failure[0] == '\0' && !refused && !d->reshaped &&
 	    d->starts < (d->loader ? 2u : STARTS_MAX)) {
 		d->state = DEVICE_RESTARTING;
 		d->restarts++;
@@ -445,12 +486,12 @@ died_early(struct device *d)
 	}
 	d->state = DEVICE_REMOVED;
 	vm_fail(d->vm,
-	    refused			? EPERM
-		: d->failure[0] == '\0' ? EIO
-		: d->loader		? ENOEXEC
-					: EINVAL,
+	    refused		     ? EPERM
+		: failure[0] == '\0' ? EIO
+		: d->loader	     ? ENOEXEC
+				     : EINVAL,
 	    "%s%s: %s", d->loader ? "" : "device ", d->name,
-	    d->failure[0] != '\0' ? d->failure : d->last_death);
+	    failure[0] != '\0' ? failure : d->last_death);
 }
 
 /* Did it die with work to do, and without a commit since the last death? */
@@ -466,24 +507,31 @@ made_nothing(struct device *d)
 	return commit == last && port_busy(d->port);
 }
 
-static void
-device_died(struct device *d, const char *how)
+void
+device_died(struct process *p, const char *how)
 {
-	struct death death = {
+	struct device *d = p->device;
+	char failure[VM_TEXT];
+	struct death death;
+	struct verdict verdict;
+
+	if (p == d->spare) {
+		spare_died(d, how);
+		return;
+	}
+	death = (struct death){
 		.ordered = d->ordered,
 		.hopeless = d->is_inline || d->reshaped,
 		.fruitless = made_nothing(d),
 	};
-	struct verdict verdict;
-
 	d->died_ns = time_now_ns();
 	if (was_ready(d))
 		death.lived_ns = d->died_ns - d->ready_ns;
 	snprintf(d->last_death, sizeof(d->last_death), "%s%s%s%s", how,
-	    d->kill_reason[0] != '\0' ? ": " : "", d->kill_reason,
+	    p->kill_reason[0] != '\0' ? ": " : "", p->kill_reason,
 	    d->ordered ? " (ordered)" : "");
+	snprintf(failure, sizeof(failure), "%s", p->failure);
 	d->ordered = false;
-	d->kill_reason[0] = '\0';
 	d->ready_ns = 0;
 	forget_process(d);
 	if (d->finishing || vm_ending(d->vm) || d->state == DEVICE_DONE) {
@@ -493,7 +541,7 @@ device_died(struct device *d, const char *how)
 	if (d->vm->stage < VM_RUNNING) {
 		if (d->store.base != NULL && !d->is_inline)
 			port_recover(d->port, &d->store);
-		died_early(d);
+		died_early(d, failure);
 		return;
 	}
 	if (!d->is_inline && port_recover(d->port, &d->store) < 0) {
@@ -528,7 +576,7 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 		device_start(d);
 	else if (d->state == DEVICE_DONE)
 		device_kill(d, "it does not exit");
-	else if (d->hung_up)
+	else if (d->now->hung_up)
 		device_kill(d, "it closed its channel");
 	else
 		device_kill(d,
@@ -538,101 +586,31 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 
 /* ---- start ---- */
 
-/* Is a uid of the host one that our user namespace has? */
-static bool
-uid_is_mapped(uid_t uid)
-{
-	unsigned inside, outside, count;
-	bool found = false;
-	FILE *f = fopen("/proc/self/uid_map", "re");
-
-	if (f == NULL)
-		return false;
-	while (!found && fscanf(f, "%u %u %u", &inside, &outside, &count) == 3)
-		found = uid - inside < count;
-	fclose(f);
-	return found;
-}
-
-uid_t
-device_uid(pid_t broker, unsigned index)
-{
-	uid_t uid = UID_BASE + ((uid_t)broker & 0xffffu) * UIDS_PER_VM +
-	    index % UIDS_PER_VM;
-
-	return uid_is_mapped(uid) ? uid : UID_NOBODY;
-}
-
-static unsigned
-index_of(const struct device *d)
-{
-	return d->loader ? UIDS_PER_VM - 1 : (unsigned)(d - d->vm->device);
-}
-
-static int
-start_process(struct device *d, int theirs, char *err, size_t size)
-{
-	char program[] = "devhost";
-	char *const argv[] = { program, d->type, NULL };
-	const struct sandbox_spawn spawn = {
-		.exec_fd =
-		    d->vm->create.fds[d->loader ? 0 : d->config->program],
-		.argv = argv,
-		.control_fd = theirs,
-		.mode = d->vm->sandbox,
-		.uid = device_uid(getpid(), index_of(d)),
-		.network = !d->loader && d->config->network,
-	};
-	int r = sandbox_spawn(&spawn, &d->pid, &d->pidfd, err, size);
-
-	close(theirs);
-	if (r < 0)
-		return r;
-	d->on_exit = event_new(
-	    d->vm->base, d->pidfd, EV_READ | EV_PERSIST, on_exit_event, d);
-	return d->on_exit == NULL ? -ENOMEM : event_add(d->on_exit, NULL);
-}
-
 void
 device_start(struct device *d)
 {
 	char err[VM_TEXT] = "";
-	int pair[2], r;
+	int r = -ENOMEM;
 
 	d->starts++;
 	d->state = DEVICE_STARTING;
-	d->failure[0] = '\0';
-	d->hung_up = false;
 	if (d->on_timer == NULL)
 		d->on_timer = evtimer_new(d->vm->base, on_timer, d);
-	if (d->on_timer == NULL ||
-	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
-		0, pair) < 0) {
-		r = -ENOMEM;
-		goto fail;
-	}
-	channel_init(&d->channel, pair[0],
-	    d->loader ? CHANNEL_BROKER_TO_LOADER : CHANNEL_BROKER_TO_DEVICE);
-	if (d->is_inline) {
-		void *host = NULL;
-
-		r = vm_inline_ops()->start(d->type, pair[1], &host);
-		if (r == 0)
-			d->port->inline_host = host;
-	} else {
-		r = start_process(d, pair[1], err, sizeof(err));
-	}
-	if (r < 0)
-		goto fail;
-	d->on_message = event_new(
-	    d->vm->base, pair[0], EV_READ | EV_PERSIST, on_message, d);
-	if (d->on_message == NULL || event_add(d->on_message, NULL) < 0) {
-		device_kill(d, "out of memory");
+	if (d->on_timer != NULL && take_spare(d)) {
+		if (d->now->greeted) {
+			d->state = DEVICE_GREETED;
+			device_configure(d);
+		} else {
+			set_deadline(d);
+		}
 		return;
 	}
-	set_deadline(d);
-	return;
-fail:
+	if (d->on_timer != NULL)
+		r = process_start(d->now, err, sizeof(err));
+	if (r == 0) {
+		set_deadline(d);
+		return;
+	}
 	if (err[0] == '\0')
 		snprintf(err, sizeof(err), "%s", strerror(-r));
 	if (d->vm->stage < VM_RUNNING) {
@@ -642,7 +620,7 @@ fail:
 		    "cannot start %s: %s", d->name, err);
 		return;
 	}
-	device_died(d, err);
+	device_died(d->now, err);
 }
 
 void
@@ -667,8 +645,8 @@ device_check(struct device *d, uint64_t now_ns)
 		return;
 	}
 	if (d->ping_ns == 0) {
-		if (channel_send(&d->channel, BULKHEAD__ENVELOPE__BODY_PING,
-			&ping, NULL, 0, 0) == 0)
+		if (channel_send(&d->now->channel,
+			BULKHEAD__ENVELOPE__BODY_PING, &ping, NULL, 0, 0) == 0)
 			d->ping_ns = now_ns;
 	} else if (now_ns - d->ping_ns > PONG_NS) {
 		device_kill(d, "hung: no answer to a health check");
@@ -679,7 +657,11 @@ void
 device_destroy(struct device *d)
 {
 	forget_process(d);
+	release_mounts(d);
+	process_forget(d->spare);
 	if (d->on_timer != NULL)
 		event_free(d->on_timer);
+	if (d->on_spare != NULL)
+		event_free(d->on_spare);
 	device_close_resources(d);
 }

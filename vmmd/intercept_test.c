@@ -135,7 +135,7 @@ removes_one_range_and_no_other(void)
 
 /* ---- a map that changes while it is read ---- */
 
-#define REMAPS	20000u
+#define REMAPS	5000u
 #define READERS 2u
 #define BAR_A	0xc0000000u
 #define BAR_B	0xd0000000u

@@ -379,8 +379,8 @@ send_configure(struct device *d)
 	c.link_side = d->link_side;
 	for (unsigned i = 0; i < MANIFEST_FILES; i++)
 		c.files |= (uint32_t)(d->file[i] >= 0) << i;
-	return channel_send(&d->channel, BULKHEAD__ENVELOPE__BODY_CONFIGURE, &c,
-	    fds.fd, fds.n, 0);
+	return channel_send(&d->now->channel,
+	    BULKHEAD__ENVELOPE__BODY_CONFIGURE, &c, fds.fd, fds.n, 0);
 }
 
 static int
@@ -413,8 +413,8 @@ send_load(struct device *loader)
 	load.vcpus = vm->nvcpus;
 	load.devices = list;
 	load.n_devices = vm->ndevices;
-	r = channel_send(&loader->channel, BULKHEAD__ENVELOPE__BODY_LOAD, &load,
-	    fds, load.has_initrd ? 3 : 2, 0);
+	r = channel_send(&loader->now->channel, BULKHEAD__ENVELOPE__BODY_LOAD,
+	    &load, fds, load.has_initrd ? 3 : 2, 0);
 	free(placements);
 	return r;
 }

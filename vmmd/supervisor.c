@@ -47,6 +47,16 @@ backoff_next(struct backoff *b, uint64_t lived_ns)
 	return MIN(delay, (uint64_t)BACKOFF_MAX_NS);
 }
 
+uint64_t
+spare_delay_ns(unsigned lost)
+{
+	uint64_t delay = SPARE_MIN_NS;
+
+	for (unsigned i = 0; i < lost && delay < SPARE_MAX_NS; i++)
+		delay *= 4;
+	return MIN(delay, (uint64_t)SPARE_MAX_NS);
+}
+
 struct verdict
 supervisor_judge(struct budget *budget, struct backoff *backoff,
     const struct death *death, uint64_t now_ns)

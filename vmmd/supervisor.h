@@ -19,6 +19,8 @@
 #define FIRST_READY_NS	    10000000000u /* ... and at the VM's start */
 #define STARTS_MAX	    3u /* tries of a device that was never ready */
 #define FRUITLESS_MAX	    8u /* tries at the same request */
+#define SPARE_MIN_NS	    50000000u /* before a spare is started */
+#define SPARE_MAX_NS	    60000000000u
 
 /* A bucket that holds a minute's worth of restarts and fills up steadily. */
 struct budget {
@@ -39,6 +41,13 @@ struct backoff {
 
 /* lived_ns: from Ready to death; 0: it was never ready. */
 uint64_t backoff_next(struct backoff *b, uint64_t lived_ns);
+
+/*
+ * How long to wait before the next spare is started, after the VM's start, a
+ * restart, or the loss of one.  lost: how many spares in a row have died
+ * waiting.
+ */
+uint64_t spare_delay_ns(unsigned lost);
 
 struct death {
 	bool ordered; /* through the broker, on purpose */

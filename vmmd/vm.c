@@ -108,28 +108,24 @@ rings_empty(struct vm *vm)
 }
 
 static bool
-has_host(const struct device *d)
-{
-	return d->pidfd >= 0 || (d->is_inline && d->channel.fd >= 0);
-}
-
-static bool
 all_gone(struct vm *vm)
 {
 	for (unsigned i = 0; i < vm->ndevices; i++)
-		if (has_host(&vm->device[i]))
+		if (device_has_host(&vm->device[i]))
 			return false;
-	return !has_host(&vm->loader);
+	return !device_has_host(&vm->loader);
 }
 
 static void
 finish_devices(struct vm *vm)
 {
-	for (unsigned i = 0; i < vm->ndevices; i++)
+	for (unsigned i = 0; i < vm->ndevices; i++) {
+		process_kill(vm->device[i].spare, "the VM has ended");
 		if (vm->device[i].state == DEVICE_RUNNING)
 			device_finish(&vm->device[i]);
 		else
 			device_kill(&vm->device[i], "the VM has ended");
+	}
 	device_kill(&vm->loader, "the VM has ended");
 }
 
@@ -485,6 +481,8 @@ set_running(struct vm *vm)
 	if (r < 0)
 		vm_end(vm, BULKHEAD__END_REASON__END_ERROR,
 		    "cannot start the vCPUs: %s", strerror(-r));
+	for (unsigned i = 0; i < vm->ndevices; i++)
+		device_want_spare(&vm->device[i]);
 }
 
 void

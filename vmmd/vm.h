@@ -40,7 +40,45 @@
 
 struct vm;
 
-/* ---- device.c: one device host, living or dead ---- */
+/* ---- process.c: a device host's process ---- */
+
+struct device;
+
+struct process {
+	struct device *device;
+	pid_t pid; /* 0: none, or it is dead */
+	int pidfd; /* -1: none */
+	int mounts; /* its mount namespace; -1 */
+	struct channel channel;
+	struct event *on_message, *on_exit;
+	bool greeted; /* it has said hello, and may be configured */
+	bool hung_up;
+	char kill_reason[96]; /* why the broker killed it; "" */
+	char failure[VM_TEXT]; /* its last words */
+};
+
+void process_init(struct process *p, struct device *d);
+bool process_is_there(const struct process *p);
+/* Start it; it is to say hello.  0, or -errno with err filled in or not: then
+ * process_forget() is the caller's. */
+int process_start(struct process *p, char *err, size_t size);
+/* device_died() follows, at once for one that is inline. */
+void process_kill(struct process *p, const char *why);
+void process_forget(struct process *p);
+/*
+ * The host's uid and gid of a device's process, if we are root: each device has
+ * its own, for as long as the VM lives, 0x70000000 + (the broker's pid, low 16
+ * bits) * 256 + index; the loader's index is 255.  Where the user namespace has
+ * no such uid: that of nobody.
+ */
+uid_t device_uid(pid_t broker, unsigned index);
+
+/* What happens to it is the device's. */
+void device_take(struct process *p, const Bulkhead__Envelope *e);
+void device_hung_up(struct process *p);
+void device_died(struct process *p, const char *how);
+
+/* ---- device.c: one device, its host living or dead ---- */
 
 enum device_state {
 	DEVICE_STARTING, /* spawned, has not said hello */
@@ -77,12 +115,15 @@ struct device {
 	bool loader, is_inline;
 	const Bulkhead__DeviceConfig *config; /* NULL: the loader */
 
-	/* The process. */
+	/* Two processes at most: the one that is the device, and a spare that
+	 * has been started and waits to be configured. */
+	struct process process[2], *now, *spare;
+	struct event *on_timer, *on_spare;
+	unsigned spares_lost; /* in a row */
+	int mounts; /* of the one that died last; -1 */
+
+	/* Of the process that is the device. */
 	enum device_state state;
-	pid_t pid; /* 0: none */
-	int pidfd;
-	struct channel channel;
-	struct event *on_message, *on_exit, *on_timer;
 	unsigned starts, restarts;
 	uint64_t last_commit; /* the commit word when it last died */
 	uint64_t died_ns, ready_ns;
@@ -90,9 +131,7 @@ struct device {
 	struct device_question question;
 	uint64_t log_window_ns;
 	unsigned logs; /* in the window */
-	bool ordered, finishing, reshaped, hung_up;
-	char kill_reason[96]; /* why the broker killed it; "" */
-	char failure[VM_TEXT]; /* its last words */
+	bool ordered, finishing, reshaped;
 	char last_death[160];
 
 	/* What outlives it. */
@@ -120,13 +159,6 @@ struct device {
 };
 
 void device_init(struct device *d, struct vm *vm);
-/*
- * The host's uid and gid of a device's process, if we are root: each device has
- * its own, for as long as the VM lives, 0x70000000 + (the broker's pid, low 16
- * bits) * 256 + index; the loader's index is 255.  Where the user namespace has
- * no such uid: that of nobody.
- */
-uid_t device_uid(pid_t broker, unsigned index);
 /* Start its host.  A failure ends in the same place as an early death. */
 void device_start(struct device *d);
 /* A placement as a message. */
@@ -146,9 +178,14 @@ int device_build(struct device *d);
 void device_configure(struct device *d);
 /* 0 or -errno. */
 int device_send_configuration(struct device *d);
+/* Kill what there is of it. */
 void device_kill(struct device *d, const char *why);
 /* Send finish; if that cannot be, kill. */
 void device_finish(struct device *d);
+/* The VM runs: see to a spare, if it is to have one. */
+void device_want_spare(struct device *d);
+/* Has it a process? */
+bool device_has_host(const struct device *d);
 /* Every so often: is it hung? */
 void device_check(struct device *d, uint64_t now_ns);
 const char *device_state_name(const struct device *d);
@@ -201,6 +238,8 @@ struct proc_memory {
 
 /* Open /proc, once and for all. */
 void proc_init(void);
+/* An fd that keeps its mount namespace; -1. */
+int proc_hold_mounts(pid_t pid);
 /* Zeroes for what cannot be read. */
 void proc_memory(pid_t pid, struct proc_memory *out);
 uint64_t proc_cpu_ns(pid_t pid);
