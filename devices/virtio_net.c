@@ -370,7 +370,8 @@ static const struct device_option options[] = {
 static const struct device_type virtio_net = {
 	.name = "virtio-net",
 	.title = "virtio network device",
-	VIRTIO_DEVICE_TYPE(class, struct nic, struct nic_context),
+	VIRTIO_DEVICE_TYPE(
+	    class, NIC_QUEUES_MAX, struct nic, struct nic_context),
 	.state_version = 1,
 	.log_size = NIC_LOG_SIZE,
 	.links = links,
