@@ -45,7 +45,7 @@ struct host {
 	void *context; /* the device's */
 	bool takes_up; /* started on a committed store: engine_take_up() */
 	bool works; /* the type has work that is polled for */
-	bool looks; /* it has fds to look at while it spins */
+	uint64_t slice_ns; /* how long it spins without a look at its fds */
 	uint64_t finish_by_ns; /* Finish came: at that time, idle or not */
 
 	uint64_t last_request_ns;

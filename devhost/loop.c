@@ -25,8 +25,10 @@
 #define SPIN_ALONE_NS 4000u /* quiet for that long: let others have the core */
 #define SPIN_STRETCH  5u /* in a burst, spin that many times as long */
 #define SPIN_WAKE_NS  30000u /* what a sleep may have cost the other side */
-#define LOOK_NS	      5000u /* spin between two looks at the fds of the work */
-#define FINISH_NS     1000000000u /* until the device must have been idle */
+/* Spin between two looks at the fds of the work; where it can be polled for. */
+#define LOOK_NS	       5000u
+#define LOOK_POLLED_NS 20000u
+#define FINISH_NS      1000000000u /* until the device must have been idle */
 
 static void
 drain(evutil_socket_t fd)
@@ -129,6 +131,20 @@ serve_once(struct host *h)
 	return rc < 0 ? rc : handled;
 }
 
+/*
+ * A guest that fills a FIFO or drains one makes a burst of accesses, each with
+ * an edge of its own: one eventfd write at its end tells of them all.
+ */
+static void
+send_late(struct host *h, bool outputs)
+{
+	lock_inline(h);
+	engine_send_irqs(&h->dev);
+	if (outputs)
+		engine_send_outputs(&h->dev);
+	unlock_inline(h);
+}
+
 /* ---- work calls ---- */
 
 /*
@@ -145,6 +161,8 @@ before_work(struct host *h)
 	n = serve_once(h);
 	if (n < 0)
 		host_fail(h, n, "device");
+	if (n > 0)
+		send_late(h, false);
 	return n >= 0;
 }
 
@@ -247,7 +265,7 @@ host_watch(void *ctx, int fd, uint32_t events)
 	w->events = events;
 	if (events == 0)
 		return 0;
-	h->looks = true;
+	h->slice_ns = MIN(h->slice_ns, LOOK_POLLED_NS);
 	if (event_assign(&w->event, h->base, fd, what, on_ready, w) < 0 ||
 	    event_add(&w->event, NULL) < 0) {
 		w->events = 0;
@@ -297,7 +315,10 @@ host_add_events(struct host *h)
 			    h, &h->tx_space[i], i, l->tx_space, on_link);
 	}
 	h->works = h->type->ops->pending || h->type->nlinks > 0;
-	h->looks = h->looks || h->works || h->type->doorbells.count > 0;
+	if (h->works)
+		h->slice_ns = LOOK_POLLED_NS;
+	else if (h->type->doorbells.count > 0)
+		h->slice_ns = LOOK_NS;
 	return rc;
 }
 
@@ -325,20 +346,6 @@ look_once(struct host *h)
 		return n;
 	calls = work_once(h);
 	return calls < 0 ? calls : n + calls;
-}
-
-/*
- * A guest that fills a FIFO or drains one makes a burst of accesses, each with
- * an edge of its own: one eventfd write at its end tells of them all.
- */
-static void
-send_late(struct host *h, bool outputs)
-{
-	lock_inline(h);
-	engine_send_irqs(&h->dev);
-	if (outputs)
-		engine_send_outputs(&h->dev);
-	unlock_inline(h);
 }
 
 /*
@@ -376,7 +383,7 @@ poll_rings(struct host *h)
 		now = time_now_ns();
 		if (busy)
 			h->last_request_ns = now;
-		if (now - start > (h->looks ? LOOK_NS : SLICE_NS))
+		if (now - start > h->slice_ns)
 			return 0;
 		if (!busy && now - h->last_request_ns >= h->spin_now_ns)
 			return 1;
@@ -427,7 +434,9 @@ serve(struct host *h)
 
 	/* Arm, look again, then sleep: pairs with ring_kick_needed(). */
 	ring_arm(h->dev.rings);
+	lock_inline(h);
 	engine_arm(&h->dev);
+	unlock_inline(h);
 	n = look_once(h);
 	if (n < 0)
 		goto fail;
@@ -447,16 +456,18 @@ fail:
 static bool
 set_timer(struct host *h)
 {
-	uint64_t wait, now, steps = h->dev.timer_steps;
+	uint64_t wait, now, steps;
 	struct timeval tv;
 
 	pthread_mutex_lock(&h->lock);
+	steps = h->dev.timer_steps;
 	wait = engine_timer(&h->dev);
+	steps = h->dev.timer_steps - steps;
 	h->sleep_until_ns =
 	    wait == UINT64_MAX ? wait : device_now(&h->dev) + wait;
 	pthread_mutex_unlock(&h->lock);
 	/* What the steps did may be work to poll for. */
-	if (wait == 0 || h->dev.timer_steps != steps)
+	if (wait == 0 || steps > 0)
 		return false;
 	if (h->finish_by_ns != 0) {
 		now = time_now_ns();
@@ -507,7 +518,7 @@ turn(struct host *h)
 {
 	bool idle;
 
-	if (h->takes_up) {
+	if (h->takes_up && before_work(h)) {
 		h->takes_up = false;
 		lock_inline(h);
 		engine_take_up(&h->dev);
@@ -516,9 +527,12 @@ turn(struct host *h)
 	idle = serve(h);
 	idle = set_timer(h) && idle;
 	host_flush(h);
-	if (h->finish_by_ns != 0 &&
-	    (engine_idle(&h->dev) || time_now_ns() >= h->finish_by_ns))
-		host_finish(h, HOST_EXIT_OK);
+	if (h->finish_by_ns != 0) {
+		lock_inline(h);
+		if (engine_idle(&h->dev) || time_now_ns() >= h->finish_by_ns)
+			host_finish(h, HOST_EXIT_OK);
+		unlock_inline(h);
+	}
 	return idle;
 }
 
@@ -602,6 +616,7 @@ init(struct host *h, const struct device_type *type, int control_fd, int wake)
 	h->type = type;
 	h->wake = wake;
 	h->sleep_until_ns = UINT64_MAX;
+	h->slice_ns = SLICE_NS;
 	pthread_mutex_init(&h->lock, NULL);
 	channel_init(&h->channel, control_fd, CHANNEL_DEVICE);
 	rc = make_context(h);
@@ -680,7 +695,8 @@ host_access(struct host *h, unsigned vcpu, const struct ring_request *req,
 		wake = h->dev.error != 0 || h->dev.line[0] ||
 		    h->dev.platform_cookie != h->dev.platform_sent ||
 		    (ops->deadline &&
-			ops->deadline(&h->dev) < h->sleep_until_ns);
+			ops->deadline(&h->dev) < h->sleep_until_ns) ||
+		    (ops->pending && ops->pending(&h->dev));
 		if (wake && write(h->wake, &one, sizeof(one)) < 0 &&
 		    errno != EAGAIN)
 			rc = -errno;
