@@ -20,8 +20,7 @@
 
 struct connector_request {
 	uint32_t cookie; /* comes back with the answer */
-	uint32_t port; /* vsock: of the host, appended to the path: PATH_PORT;
-			* else 0 */
+	uint32_t port; /* 0: an address has one place to connect to */
 };
 
 struct connector_answer {

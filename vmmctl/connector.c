@@ -13,13 +13,13 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "proto/base.h"
 #include "proto/connector.h"
+#include "vmmctl/switch.h"
 
 #define CONNECT_NS    10000000000ull
 #define ADDRESSES_MAX 8u
@@ -83,13 +83,10 @@ connect_address_of(const struct sockaddr *a, socklen_t n, int watch_fd)
 }
 
 static int
-connect_unix(const struct connector_address *a, uint32_t port, int watch_fd)
+connect_unix(const struct connector_address *a, int watch_fd)
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
-	int n = a->by_port
-	    ? snprintf(
-		  sun.sun_path, sizeof(sun.sun_path), "%s_%u", a->path, port)
-	    : snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", a->path);
+	int n = snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", a->path);
 
 	if (n < 0 || (size_t)n >= sizeof(sun.sun_path))
 		return -ENAMETOOLONG;
@@ -182,16 +179,19 @@ look_up(const char *host, uint16_t port,
 }
 
 int
-connector_connect(
-    const struct connector_address *a, uint32_t port, int watch_fd)
+connector_connect(const struct connector_address *a,
+    const struct connector_means *means, int watch_fd)
 {
 	struct sockaddr_storage address[ADDRESSES_MAX];
 	socklen_t length[ADDRESSES_MAX];
 	int r = -EHOSTUNREACH;
 	unsigned n;
 
+	if (a->switch_name != NULL)
+		return switch_connect(
+		    means->devhost, means->sandbox, a->switch_name);
 	if (a->path != NULL)
-		return connect_unix(a, port, watch_fd);
+		return connect_unix(a, watch_fd);
 	n = look_up(
 	    a->host, (uint16_t)strtoul(a->port, NULL, 10), address, length);
 	for (unsigned i = 0; i < n && r < 0 && r != -ECANCELED; i++)
@@ -233,7 +233,8 @@ send_answer(int fd, const struct connector_answer *answer, int connected)
 
 /* False: the other end is gone, or talks nonsense. */
 static bool
-serve_one(int fd, const struct connector_address *a)
+serve_one(int fd, const struct connector_address *a,
+    const struct connector_means *means)
 {
 	struct connector_request q;
 	struct connector_answer answer;
@@ -245,7 +246,7 @@ serve_one(int fd, const struct connector_address *a)
 		return true;
 	if (n != (ssize_t)sizeof(q))
 		return false;
-	r = connector_connect(a, q.port, fd);
+	r = connector_connect(a, means, fd);
 	answer = (struct connector_answer){ q.cookie, r < 0 ? -r : 0 };
 	sent = send_answer(fd, &answer, r);
 	if (r >= 0)
@@ -253,18 +254,10 @@ serve_one(int fd, const struct connector_address *a)
 	return sent;
 }
 
-static bool
-stat_listener(const struct connector_address *a, struct stat *st)
-{
-	return a->listener != NULL && lstat(a->listener, st) == 0 &&
-	    S_ISSOCK(st->st_mode);
-}
-
 NORETURN static void
-run(int fd, const struct connector_address *a)
+run(int fd, const struct connector_address *a,
+    const struct connector_means *means)
 {
-	struct stat was, is;
-	bool mine = stat_listener(a, &was);
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	/* The terminal's signals are not for us: the device's end is the end. */
@@ -280,16 +273,14 @@ run(int fd, const struct connector_address *a)
 		dup2(null, i);
 	dup2(fd, 3);
 	close_range(4, ~0u, 0);
-	while (serve_one(3, a))
+	while (serve_one(3, a, means))
 		continue;
-	if (mine && stat_listener(a, &is) && is.st_dev == was.st_dev &&
-	    is.st_ino == was.st_ino)
-		unlink(a->listener);
 	_exit(0);
 }
 
 pid_t
-connector_start(const struct connector_address *a, int *fd)
+connector_start(const struct connector_address *a,
+    const struct connector_means *means, int *fd)
 {
 	int pair[2];
 	pid_t pid;
@@ -302,7 +293,7 @@ connector_start(const struct connector_address *a, int *fd)
 	}
 	pid = fork();
 	if (pid == 0)
-		run(pair[1], a);
+		run(pair[1], a, means);
 	if (pid < 0)
 		pid = -errno;
 out:

@@ -18,8 +18,7 @@
 #include "proto/exitcodes.h"
 #include "proto/packet.h"
 #include "vmmctl/connect.h"
-#include "vmmctl/connector.h"
-#include "vmmctl/switch.h"
+#include "vmmctl/relay.h"
 
 #define SECTOR	 512
 #define LEAVE_NS 3000000000u
@@ -137,6 +136,30 @@ open_tap(const char *ifname, char *why, size_t size)
 	return r;
 }
 
+/*
+ * A Unix datagram socket that is connected to itself: what a device leaves in it
+ * is there for the process that comes after.
+ */
+static int
+open_mailbox(void)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	socklen_t n = sizeof(a);
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	/* A name of no length: the kernel makes one up. */
+	if (bind(fd, (const struct sockaddr *)&a, sizeof(a.sun_family)) == 0 &&
+	    getsockname(fd, (struct sockaddr *)&a, &n) == 0 &&
+	    connect(fd, (const struct sockaddr *)&a, n) == 0)
+		return fd;
+	r = -errno;
+	close(fd);
+	return r;
+}
+
 static int
 try_bind(int fd, const struct sockaddr_un *a)
 {
@@ -158,7 +181,7 @@ is_stale(const char *path)
 
 	if (lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
 		return false;
-	fd = connector_connect(&a, 0, -1);
+	fd = connector_connect(&a, NULL, -1);
 	if (fd >= 0)
 		close(fd);
 	return fd == -ECONNREFUSED;
@@ -187,38 +210,64 @@ open_listener(const char *path)
 
 /* ---- all of them ---- */
 
+/* A process that serves the device goes with it. */
 static int
-open_connector(struct files *f, const struct option_file *file)
+add_child(struct files *f, pid_t pid)
 {
-	int fd = -1;
-	pid_t pid;
-
 	BUG_ON(f->nchildren == ARRAY_LEN(f->child));
-	pid = connector_start(&file->address, &fd);
-	if (pid < 0) {
-		if (file->address.listener != NULL)
-			unlink(file->address.listener);
-		return pid;
-	}
-	f->child[f->nchildren++] = pid;
-	return fd;
+	if (pid >= 0)
+		f->child[f->nchildren++] = pid;
+	return pid < 0 ? pid : 0;
 }
 
 static int
-open_one(struct files *f, const struct option_file *file, const char *devhost,
-    char *why, size_t size)
+open_connector(struct files *f, const struct option_file *file)
 {
+	int fd = -1,
+	    r = add_child(f, connector_start(&file->address, &f->means, &fd));
+
+	return r < 0 ? r : fd;
+}
+
+/* The memory; the link is the next file. */
+static int
+open_relay(struct files *f, const char *path)
+{
+	int listener = open_listener(path), r;
+	struct relay_fds fds;
+
+	if (listener < 0)
+		return listener;
+	r = add_child(f, relay_start(path, listener, &fds));
+	if (r < 0) {
+		unlink(path);
+		return r;
+	}
+	f->relay_link = fds.link;
+	return fds.memory;
+}
+
+static int
+open_one(
+    struct files *f, const struct option_file *file, char *why, size_t size)
+{
+	int fd;
+
 	switch (file->kind) {
 	case OPTION_FILE_DISK:
 		return files_open_disk(file, why, size);
 	case OPTION_FILE_TAP:
 		return open_tap(file->what, why, size);
-	case OPTION_FILE_SWITCH:
-		return switch_connect(devhost, file->what, why, size);
-	case OPTION_FILE_LISTENER:
-		return open_listener(file->what);
+	case OPTION_FILE_MAILBOX:
+		return open_mailbox();
+	case OPTION_FILE_RELAY:
+		return open_relay(f, file->what);
+	case OPTION_FILE_RELAY_LINK:
+		fd = f->relay_link;
+		f->relay_link = -1;
+		return fd;
 	case OPTION_FILE_SOCKET:
-		return connector_connect(&file->address, 0, -1);
+		return connector_connect(&file->address, &f->means, -1);
 	case OPTION_FILE_CONNECTOR:
 		break;
 	}
@@ -232,13 +281,14 @@ key_of(const struct option_file *file)
 	static const char *const keys[] = {
 		[OPTION_FILE_DISK] = "path=",
 		[OPTION_FILE_TAP] = "tap,ifname=",
-		[OPTION_FILE_SWITCH] = "switch:",
-		[OPTION_FILE_LISTENER] = "socket=",
+		[OPTION_FILE_MAILBOX] = "fence of ",
+		[OPTION_FILE_RELAY] = "socket=",
+		[OPTION_FILE_RELAY_LINK] = "socket=",
 		[OPTION_FILE_SOCKET] = "path=",
-		[OPTION_FILE_CONNECTOR] = "",
+		[OPTION_FILE_CONNECTOR] = "path=",
 	};
 
-	return keys[file->kind];
+	return file->address.switch_name != NULL ? "switch:" : keys[file->kind];
 }
 
 int
@@ -246,8 +296,8 @@ files_open(struct files *f, const struct run_options *o, const char *devhost)
 {
 	char why[256];
 
-	f->n = 0;
-	f->nchildren = 0;
+	*f = (struct files){ .relay_link = -1,
+		.means = { devhost, o->sandbox } };
 	for (unsigned i = 0; i < o->ndevices; i++) {
 		const struct option_device *d = &o->devices[i];
 
@@ -260,11 +310,11 @@ files_open(struct files *f, const struct run_options *o, const char *devhost)
 				return complain_code(EXIT_USAGE,
 				    "%s: too many files", d->option);
 			why[0] = '\0';
-			fd = open_one(f, file, devhost, why, sizeof(why));
+			fd = open_one(f, file, why, sizeof(why));
 			if (fd < 0)
 				return complain_code(
 				    file->kind == OPTION_FILE_TAP ||
-					    file->kind == OPTION_FILE_SWITCH
+					    file->address.switch_name != NULL
 					? EXIT_ERROR
 					: EXIT_INPUT,
 				    "%s%s %s%s: %s", d->where, d->option,

@@ -8,13 +8,16 @@
 #include <sys/types.h>
 
 #include "proto/channel.h"
+#include "vmmctl/connector.h"
 #include "vmmctl/options.h"
 
 struct files {
 	int fd[CHANNEL_FDS_MAX]; /* in the devices' order */
 	unsigned n;
-	pid_t child[OPTIONS_DEVICES]; /* connectors */
+	pid_t child[2 * OPTIONS_DEVICES]; /* connectors and relays */
 	unsigned nchildren;
+	struct connector_means means;
+	int relay_link; /* while a relay is being opened */
 };
 
 /*
@@ -29,7 +32,7 @@ files_open(struct files *f, const struct run_options *o, const char *devhost);
 /* Close our copies: the broker has its own. */
 void files_close(struct files *f);
 
-/* The same, and wait until the connectors have ended. */
+/* The same, and wait until the connectors and relays have ended. */
 void files_leave(struct files *f);
 
 /*

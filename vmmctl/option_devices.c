@@ -439,6 +439,15 @@ add_peer(struct option_parse *p, struct option_device *d, const char *kind)
 	return peer;
 }
 
+static void
+add_switch(struct option_device *d, const char *name)
+{
+	const struct connector_address a = { .switch_name = name };
+
+	add_file(d, "switch", OPTION_FILE_SOCKET, name)->address = a;
+	add_file(d, "connector", OPTION_FILE_CONNECTOR, name)->address = a;
+}
+
 int
 option_set_net(struct option_parse *p, const struct option_list *l)
 {
@@ -446,6 +455,9 @@ option_set_net(struct option_parse *p, const struct option_list *l)
 		   *kind = word;
 	struct option_device *d, *peer;
 
+	if (word[0] == '\0')
+		return option_complain(
+		    p, "--net: user, tap or switch:NAME is missing");
 	if (strncmp(word, "switch:", 7) == 0)
 		kind = "switch";
 	else if (!option_is_word("user tap", word))
@@ -472,7 +484,7 @@ option_set_net(struct option_parse *p, const struct option_list *l)
 	if (kind[0] == 't')
 		add_file(peer, "tap", OPTION_FILE_TAP, ifname);
 	else if (kind[0] == 's')
-		add_file(peer, "switch", OPTION_FILE_SWITCH, word + 7);
+		add_switch(peer, word + 7);
 	return add_params(p, d, l, "ifname");
 }
 
@@ -499,13 +511,8 @@ option_set_vsock(struct option_parse *p, const struct option_list *l)
 	    p, "--vsock", "virtio-vsock", "vsock", find_value(l, "id"));
 	if (d == NULL)
 		return -EINVAL;
-	add_file(d, "listener", OPTION_FILE_LISTENER, path);
-	add_file(d, "connector", OPTION_FILE_CONNECTOR, path)->address =
-	    (struct connector_address){
-		    .path = path,
-		    .by_port = true,
-		    .listener = path,
-	    };
+	add_file(d, "relay", OPTION_FILE_RELAY, path);
+	add_file(d, "relay-link", OPTION_FILE_RELAY_LINK, path);
 	return add_params(p, d, l, "socket");
 }
 

@@ -11,20 +11,21 @@
 #define ARGS	6
 
 static const struct known_type types[] = {
-	{ "serial", "a serial port", true, "", false, 0 },
-	{ "rtc", "a clock", true, "base,drift", false, 0 },
-	{ "debugport", "a port", false, "", false, 0 },
-	{ "virtio-blk", "a disk", false, "serial,cache,read-only,bps", false,
+	{ "serial", "a serial port", true, "", "", false, 0 },
+	{ "rtc", "a clock", true, "base,drift", "", false, 0 },
+	{ "debugport", "a port", false, "", "", false, 0 },
+	{ "virtio-blk", "a disk", false, "serial,cache,read-only,bps",
+	    "disk,?fence", false, 0 },
+	{ "virtio-net", "a network card", false, "mac", "", false, 0 },
+	{ "net-tap", "a tap", false, "", "tap", false, 0 },
+	{ "virtio-vsock", "a socket", false, "cid", "relay,relay-link", false,
 	    0 },
-	{ "virtio-net", "a network card", false, "mac", false, 0 },
-	{ "net-tap", "a tap", false, "", false, 0 },
-	{ "virtio-vsock", "a socket", false, "cid", false, 0 },
-	{ "virtio-rng", "entropy", false, "", false, 0 },
-	{ "virtio-balloon", "a balloon", false, "size", false, 0 },
-	{ "virtio-console", "consoles", false, "ports", false, 0 },
+	{ "virtio-rng", "entropy", false, "", "", false, 0 },
+	{ "virtio-balloon", "a balloon", false, "size", "", false, 0 },
+	{ "virtio-console", "consoles", false, "ports", "", false, 0 },
 	{ "virtio-blk-nbd", "a disk elsewhere", false, "export,read-only",
-	    false, 1 },
-	{ "net-user", "user network", false, "hostfwd", true, 1 },
+	    "socket,?connector", false, 1 },
+	{ "net-user", "user network", false, "hostfwd", "", true, 1 },
 };
 
 struct complaint {
@@ -126,6 +127,9 @@ static const struct complaint cases[] = {
 	    "--device: the name serial is given twice" },
 	{ "refuses_a_key_given_twice", { "--device", "rtc,base=1,base=2" },
 	    "--device: base is given twice" },
+	{ "refuses_a_device_without_its_file", { "--device", "virtio-blk" },
+	    "--device virtio-blk: it needs a file, disk; see --disk, --net and "
+	    "--vsock" },
 	{ "refuses_inline_of_another_program",
 	    { "--disk", "path=nbd://h/e", "--placement", "blk0=inline" },
 	    "--placement blk0=inline: a virtio-blk-nbd has a program of its "
@@ -320,7 +324,8 @@ a_disk_is_a_file_and_its_keys(void)
 	CU_ASSERT_EQUAL_FATAL(parse(&o, argv, err, sizeof(err)), 0);
 	d = find(&o, "blk0");
 	CU_ASSERT_STRING_EQUAL(d->type, "virtio-blk");
-	CU_ASSERT_EQUAL_FATAL(d->nfiles, 1);
+	CU_ASSERT_EQUAL_FATAL(d->nfiles, 2);
+	CU_ASSERT_STRING_EQUAL(d->files[1].name, "fence");
 	CU_ASSERT_STRING_EQUAL(d->files[0].name, "disk");
 	CU_ASSERT_STRING_EQUAL(d->files[0].what, "/a,b");
 	CU_ASSERT(

@@ -25,6 +25,8 @@ options_parse_type(struct known_type *t, const char *line)
 	t->platform = strcmp(field[2], "platform") == 0;
 	snprintf(t->options, sizeof(t->options), "%.255s",
 	    field[4] == NULL || strcmp(field[4], "-") == 0 ? "" : field[4]);
+	snprintf(t->files, sizeof(t->files), "%.63s",
+	    field[5] == NULL || strcmp(field[5], "-") == 0 ? "" : field[5]);
 	t->network = field[7] != NULL && strcmp(field[7], "network") == 0;
 	return true;
 }
@@ -58,10 +60,10 @@ list_names(char *out, size_t size, const char *names, size_t stride, unsigned n)
 		    i == 0 ? "" : " ", names + i * stride);
 }
 
+/* Is the word in a list with commas between? */
 static bool
-has_key(const struct known_type *t, const char *key)
+has_word(const char *w, const char *key)
 {
-	const char *w = t->options;
 	size_t n = strlen(key);
 
 	while (*w != '\0') {
@@ -115,11 +117,11 @@ check_params(struct option_parse *p, struct option_device *d,
 	for (unsigned i = 0; i < d->nparams; i++) {
 		const struct option_param param = d->params[i];
 
-		if (has_key(t, param.key)) {
+		if (has_word(t->options, param.key)) {
 			d->params[kept++] = param;
 			continue;
 		}
-		if (u != NULL && has_key(u, param.key) &&
+		if (u != NULL && has_word(u->options, param.key) &&
 		    peer->nparams < OPTIONS_PARAMS) {
 			peer->params[peer->nparams++] = param;
 			continue;
@@ -134,6 +136,56 @@ check_params(struct option_parse *p, struct option_device *d,
 		    u != NULL ? u->options : "");
 	}
 	d->nparams = kept;
+	return 0;
+}
+
+static bool
+has_file(const struct option_device *d, const char *name)
+{
+	for (unsigned i = 0; i < d->nfiles; i++)
+		if (strcmp(d->files[i].name, name) == 0)
+			return true;
+	return false;
+}
+
+/* A file that the user does not name, and those that only an option can. */
+static int
+check_files(
+    struct option_parse *p, struct option_device *d, const struct known_type *t)
+{
+	static const char fence[] = "fence";
+	const char *w = t->files;
+
+	p->where = d->where;
+	for (unsigned i = 0; i < d->nfiles; i++) {
+		char optional[OPTIONS_NAME + 1];
+
+		snprintf(
+		    optional, sizeof(optional), "?%.31s", d->files[i].name);
+		if (!has_word(t->files, d->files[i].name) &&
+		    !has_word(t->files, optional))
+			return option_complain(p, "%s: a %s takes no file %s",
+			    d->option, d->type, d->files[i].name);
+	}
+	if (has_word(t->files, "?fence") && d->nfiles < OPTIONS_FILES)
+		d->files[d->nfiles++] = (struct option_file){
+			.name = fence,
+			.kind = OPTION_FILE_MAILBOX,
+			.what = d->name,
+		};
+	for (; *w != '\0'; w += *w == ',') {
+		size_t n = strcspn(w, ",");
+		char name[OPTIONS_NAME];
+
+		snprintf(name, sizeof(name), "%.*s",
+		    (int)MIN(n, (size_t)OPTIONS_NAME - 1), w);
+		if (name[0] != '?' && !has_file(d, name))
+			return option_complain(p,
+			    "%s %s: it needs a file, %s; see --disk, --net and "
+			    "--vsock",
+			    d->option, called(d), name);
+		w += n;
+	}
 	return 0;
 }
 
@@ -211,6 +263,8 @@ resolve(struct option_parse *p, struct option_device *all, unsigned *n,
 		BUG_ON(t == NULL);
 		all[i].program = t->program;
 		all[i].network = t->network;
+		if (check_files(p, &all[i], t) < 0)
+			return -EINVAL;
 	}
 	for (unsigned i = 0; i < o->nplacements; i++)
 		if (place(p, all, *n, &o->placements[i]) < 0)

@@ -105,13 +105,13 @@ attach(struct channel *c, const char *name, struct terminal *t)
 	return code;
 }
 
-/* Be the terminal until the end. */
+/* Be the terminal until the end; of the options, only what the user said. */
 static int
 be_terminal(
-    struct channel *c, const char *name, const struct console_options *how)
+    struct channel *c, const char *name, const struct console_options *said)
 {
+	struct console_options o = *said;
 	struct terminal t = { .ended = { 0 } };
-	struct console_options o = *how;
 	int code = o.attached ? attach(c, name, &t) : EXIT_POWEROFF;
 
 	if (t.ended.envelope != NULL)
@@ -128,7 +128,7 @@ be_terminal(
 static int
 stay(struct broker *b, const struct run_options *o)
 {
-	struct console_options options = {
+	const struct console_options options = {
 		.attached = !o->no_console,
 		.owner = true,
 		.quiet = o->quiet,
@@ -366,7 +366,7 @@ command_config(int argc, char **argv)
 int
 command_console(int argc, char **argv)
 {
-	struct console_options options = { .attached = true };
+	const struct console_options options = { .attached = true };
 	struct channel c;
 	int code;
 
