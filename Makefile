@@ -58,7 +58,7 @@ LIBS_proto := -lprotobuf-c
 LIBS_event := -levent_core -levent_pthreads
 LIBS_sandbox := -lseccomp -lcap
 # What only devhost-ext and vmmctl link.
-LIBS_ext := -lslirp -lglib-2.0 -lnbd
+LIBS_ext := -lslirp -lnbd
 LIBS := -luring -ljansson $(LIBS_proto) $(LIBS_event) $(LIBS_sandbox) -lpthread -lm
 
 # Sources by folder.  x_test.c and x_fuzz.c stand beside x.c; a *_main.c holds
@@ -105,7 +105,7 @@ $(O)/vmmd/vmmd-inline: $(O)/vmmd/vmmd_main.o $(INLINE_OBJ) $(DEVHOST_OBJ) $(DEVI
 $(O)/devhost/devhost: $(O)/devhost/devhost_main.o $(DEVHOST_OBJ) $(DEVICES_OBJ) $(SANDBOX_OBJ) $(PROTO_OBJ)
 $(O)/vmmctl/vmmctl: $(O)/vmmctl/vmmctl_main.o $(VMMCTL_OBJ) $(PROTO_OBJ)
 
-$(O)/devhost/devhost-ext: $(O)/devhost/devhost_main.o $(DEVHOST_OBJ) $(EXT_OBJ) $(call obj,devices/block devices/virtio devices/pci devices/acpi) $(SANDBOX_OBJ) $(PROTO_OBJ)
+$(O)/devhost/devhost-ext: $(O)/devhost/devhost_main.o $(DEVHOST_OBJ) $(EXT_OBJ) $(call obj,devices/block devices/net devices/virtio devices/pci devices/acpi) $(SANDBOX_OBJ) $(PROTO_OBJ)
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
 	@$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $^ $(LIBS) $(LIBS_ext)
@@ -155,6 +155,14 @@ $(O)/gen/%.o: $(O)/gen/%.c
 # start-up code into ELF images with a PVH note.
 -include tests/guests/guests.mk
 guests: $(GUESTS)
+
+# Programs for Linux guests: tests/linux/NAME.c, static.
+LINUX_PROGRAMS := $(patsubst %.c,$(O)/%,$(wildcard tests/linux/*.c))
+$(LINUX_PROGRAMS): $(O)/%: %.c Makefile
+	@mkdir -p $(@D)
+	@echo "  LD    $@"
+	@$(CC) $(CPPFLAGS) -std=gnu11 $(WARN) -O2 -static -pthread -o $@ $<
+guests: $(LINUX_PROGRAMS)
 
 check: programs guests tests ## run every test; last line: N passed, N failed
 	@$(if $(filter cov,$(MODE)),find $(O) -name '*.gcda' -delete)

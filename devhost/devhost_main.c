@@ -10,10 +10,13 @@
 #include "devhost/host.h"
 #include "devhost/loader.h"
 #include "devhost/manifest.h"
+#include "devhost/switch.h"
+#include "devhost/warm.h"
 #include "proto/base.h"
 #include "proto/channel.h"
 
-#define CONTROL_FD 3
+#define CONTROL_FD     3
+#define SWITCH_IDLE_MS 60000u
 /*
  * Beside the fds of a Configure, which are all there once more while it is
  * received: 0 to 3, epoll, what prepare() made.
@@ -42,6 +45,8 @@ print_usage(FILE *to)
 {
 	fputs("usage: devhost TYPE           run a device (started by vmmd)\n"
 	      "       devhost loader         load a kernel (started by vmmd)\n"
+	      "       devhost switch [MODE]  an Ethernet switch; sandbox MODE\n"
+	      "                              on, best-effort or off\n"
 	      "       devhost --list         the device types\n"
 	      "       devhost --describe TYPE\n"
 	      "       devhost --version | --help\n",
@@ -99,6 +104,7 @@ run(const struct device_type *type)
 		fprintf(stderr, "devhost %s: %s\n", type->name, strerror(-rc));
 		return HOST_EXIT_RESOURCE;
 	}
+	warm_up();
 	rc = sandbox_enter(&policy, &identity.sandbox, err, sizeof(err));
 	if (err[0])
 		fprintf(stderr, "devhost %s: sandbox: %s\n", type->name, err);
@@ -107,6 +113,18 @@ run(const struct device_type *type)
 	if (identity.sandbox & SANDBOX_SECCOMP)
 		identity.syscalls = (unsigned)policy.nsyscalls;
 	return host_run(h, &identity);
+}
+
+static int
+run_switch(const char *mode_name)
+{
+	enum sandbox_mode mode;
+
+	if (sandbox_mode_parse(mode_name, &mode) < 0) {
+		print_usage(stderr);
+		return HOST_EXIT_USAGE;
+	}
+	return switch_main(CONTROL_FD, mode, SWITCH_IDLE_MS);
 }
 
 int
@@ -128,6 +146,8 @@ main(int argc, char **argv)
 		manifest_describe(type);
 	} else if (argc == 2 && strcmp(what, "loader") == 0) {
 		return loader_main(CONTROL_FD, sandbox_inherited_mode());
+	} else if ((argc == 2 || argc == 3) && strcmp(what, "switch") == 0) {
+		return run_switch(argc == 3 ? argv[2] : "on");
 	} else if (argc == 2 && what[0] != '-') {
 		type = find(what);
 		return type ? run(type) : HOST_EXIT_USAGE;

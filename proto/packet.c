@@ -121,6 +121,26 @@ packet_release(struct packet_ring *r, uint64_t pos)
 	atomic_store_explicit(&r->tail, pos, memory_order_release);
 }
 
+void
+packet_resume_producer(struct packet_ring *r)
+{
+	uint64_t tail = atomic_load_explicit(&r->tail, memory_order_acquire);
+
+	if (packet_head(r) - tail > PACKET_SLOTS)
+		atomic_store_explicit(&r->head, tail, memory_order_release);
+}
+
+uint64_t
+packet_resume(struct packet_ring *r, uint64_t pos)
+{
+	uint64_t head = atomic_load_explicit(&r->head, memory_order_acquire);
+
+	if (head - pos > PACKET_SLOTS)
+		pos = head;
+	packet_release(r, pos);
+	return pos;
+}
+
 /*
  * Store index, fence, load armed on this side; store armed, fence, load index
  * on the other (arm): one of the two sees the other.  The exchange is the

@@ -80,6 +80,15 @@ packet_peek(const struct packet_ring *r, uint64_t pos, const uint8_t **data);
 /* Consumer: everything before pos is taken. */
 void packet_release(struct packet_ring *r, uint64_t pos);
 
+/*
+ * At the start of a process, before anything else: take the ring up again, also
+ * one whose index the peer, or a former life, has made impossible; then the
+ * frames in it are lost.  The producer; and the consumer, which gives the
+ * position up to which it took and gets the one to go on from.
+ */
+void packet_resume_producer(struct packet_ring *r);
+uint64_t packet_resume(struct packet_ring *r, uint64_t pos);
+
 /* Kicks, as for a byte stream: arm, look again, sleep. */
 bool packet_kick_consumer(struct packet_ring *r);
 bool packet_kick_producer(struct packet_ring *r);

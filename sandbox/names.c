@@ -69,6 +69,12 @@ sandbox_inherited(struct inherited *in)
 	*in = told;
 }
 
+bool
+sandbox_was_spawned(void)
+{
+	return getenv(SANDBOX_VARIABLE) != NULL;
+}
+
 enum sandbox_mode
 sandbox_inherited_mode(void)
 {

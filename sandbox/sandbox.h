@@ -118,6 +118,9 @@ struct sandbox_policy {
  * not started by it, SANDBOX_ON: so that nothing is left out by mistake. */
 enum sandbox_mode sandbox_inherited_mode(void);
 
+/* Were we started by sandbox_spawn()? */
+bool sandbox_was_spawned(void);
+
 /*
  * Take the rest of the steps.  Call it once, before the first untrusted byte is
  * read.  *steps_in_force gets the SANDBOX_* bits that hold now, those of

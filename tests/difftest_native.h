@@ -10,6 +10,7 @@
 
 #include <asm/prctl.h>
 #include <errno.h>
+#include <poll.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -24,6 +26,9 @@
 #include "tests/difftest.h"
 
 #define REP_STEPS 20000u
+/* Of processor time, for a batch that takes milliseconds: however busy the
+ * machine is, this one hangs. */
+#define HANG_S 20
 
 struct native {
 	pid_t pid;
@@ -31,6 +36,7 @@ struct native {
 	struct mailbox *box;
 	uint8_t *code; /* the parent's view of CODE_BASE */
 	int code_fd;
+	uint64_t began_ns; /* the child's processor time when the batch began */
 };
 
 static struct {
@@ -260,24 +266,46 @@ native_stop(struct native *n)
 	waitpid(n->pid, NULL, 0);
 }
 
+/* The processor time that the child has used; 0: it is gone. */
+static uint64_t
+native_used_ns(const struct native *n)
+{
+	struct timespec t;
+	clockid_t clock;
+
+	if (clock_getcpuclockid(n->pid, &clock) || clock_gettime(clock, &t))
+		return 0;
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 /* Start a batch; native_wait() for its end. */
 static int
 native_begin(struct native *n)
 {
+	n->began_ns = native_used_ns(n);
 	return write(n->to, "", 1) == 1 ? 0 : -EPIPE;
 }
 
-/* 0, or -EPIPE: the case at box->progress ended the child, and there is a new
- * one. */
+/* 0; or there is a new child because the case at box->progress ended the old
+ * one, -EPIPE, or hung, -ETIMEDOUT; or there is none, another error. */
 static int
 native_wait(struct native *n)
 {
+	struct pollfd p = { .fd = n->from, .events = POLLIN };
+	int why = -EPIPE, err;
 	uint8_t byte;
 
+	while (!poll(&p, 1, 1000))
+		if (native_used_ns(n) >
+		    n->began_ns + HANG_S * (uint64_t)1000000000) {
+			why = -ETIMEDOUT;
+			kill(n->pid, SIGKILL);
+		}
 	if (read(n->from, &byte, 1) == 1)
 		return 0;
 	native_stop(n);
-	return native_start(n) ? -errno : -EPIPE;
+	err = native_start(n);
+	return err ? err : why;
 }
 
 #endif

@@ -35,6 +35,7 @@ device_init(struct device *d, struct vm *vm)
 		.vm = vm,
 		.now = &d->process[0],
 		.spare = &d->process[1],
+		.mounts = -1,
 		.chosen = -1,
 		.store_mem = MEMORY_NONE,
 		.ring_mem = MEMORY_NONE,
@@ -126,6 +127,18 @@ device_configure(struct device *d)
 	set_deadline(d);
 }
 
+/*
+ * With the last reference to a dead process's mount namespace its mounts go,
+ * which can take milliseconds; whoever waits for its successor need not.
+ */
+static void
+release_mounts(struct device *d)
+{
+	if (d->mounts >= 0)
+		close(d->mounts);
+	d->mounts = -1;
+}
+
 /* ---- messages ---- */
 
 static void
@@ -185,6 +198,7 @@ on_ready(struct device *d)
 	/* The dead one may have taken the kick for a request with it. */
 	if (write(d->kick_fd, &one, sizeof(one)) < 0)
 		return; /* full: it is readable already */
+	release_mounts(d);
 	device_want_spare(d);
 	client_event(d->vm, d->name, 2, "running again after %u us",
 	    (unsigned)((d->ready_ns - d->died_ns) / 1000));
@@ -433,6 +447,9 @@ take_spare(struct device *d)
 static void
 forget_process(struct device *d)
 {
+	release_mounts(d);
+	d->mounts = d->now->mounts;
+	d->now->mounts = -1;
 	process_forget(d->now);
 	if (d->on_timer != NULL)
 		event_del(d->on_timer);
@@ -640,6 +657,7 @@ void
 device_destroy(struct device *d)
 {
 	forget_process(d);
+	release_mounts(d);
 	process_forget(d->spare);
 	if (d->on_timer != NULL)
 		event_free(d->on_timer);

@@ -17,15 +17,27 @@ proc_init(void)
 	proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
+static int
+open_fd(pid_t pid, const char *name)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "%d/%s", (int)pid, name);
+	return openat(proc_fd, path, O_RDONLY | O_CLOEXEC);
+}
+
+int
+proc_hold_mounts(pid_t pid)
+{
+	return open_fd(pid, "ns/mnt");
+}
+
 static FILE *
 open_file(pid_t pid, const char *name)
 {
-	char path[32];
 	FILE *f;
-	int fd;
+	int fd = open_fd(pid, name);
 
-	snprintf(path, sizeof(path), "%d/%s", (int)pid, name);
-	fd = proc_fd < 0 ? -1 : openat(proc_fd, path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return NULL;
 	f = fdopen(fd, "r");

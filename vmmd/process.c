@@ -22,6 +22,7 @@ process_init(struct process *p, struct device *d)
 	*p = (struct process){
 		.device = d,
 		.pidfd = -1,
+		.mounts = -1,
 		.channel = { .fd = -1 },
 	};
 }
@@ -56,6 +57,8 @@ process_forget(struct process *p)
 	channel_close(&p->channel);
 	if (p->pidfd >= 0)
 		close(p->pidfd);
+	if (p->mounts >= 0)
+		close(p->mounts);
 	process_init(p, p->device);
 }
 
@@ -181,6 +184,7 @@ spawn(struct process *p, int theirs, char *err, size_t size)
 	close(theirs);
 	if (r < 0)
 		return r;
+	p->mounts = proc_hold_mounts(p->pid);
 	p->on_exit = event_new(
 	    vm->base, p->pidfd, EV_READ | EV_PERSIST, on_exit_event, p);
 	return p->on_exit == NULL ? -ENOMEM : event_add(p->on_exit, NULL);

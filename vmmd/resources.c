@@ -399,12 +399,19 @@ send_load(struct device *loader)
 	if (placements == NULL)
 		return -ENOMEM;
 	for (unsigned i = 0; i < vm->ndevices; i++) {
-		bulkhead__placed_device__init(&placed[i]);
-		device_fill_placement(&placements[i], &vm->device[i]);
-		placed[i].type = vm->device[i].type;
-		placed[i].name = vm->device[i].name;
-		placed[i].placement = &placements[i].placement;
-		list[i] = &placed[i];
+		struct device *d = &vm->device[i];
+		size_t n = load.n_devices;
+
+		/* The loader is in the first program, and knows its types. */
+		if (d->config->program != 0)
+			continue;
+		bulkhead__placed_device__init(&placed[n]);
+		device_fill_placement(&placements[n], d);
+		placed[n].type = d->type;
+		placed[n].name = d->name;
+		placed[n].placement = &placements[n].placement;
+		list[n] = &placed[n];
+		load.n_devices++;
 	}
 	load.has_initrd = vm->initrd_fd >= 0;
 	load.cmdline = vm->config->cmdline;
@@ -412,7 +419,6 @@ send_load(struct device *loader)
 	load.ram_high = vm->layout.high;
 	load.vcpus = vm->nvcpus;
 	load.devices = list;
-	load.n_devices = vm->ndevices;
 	r = channel_send(&loader->now->channel, BULKHEAD__ENVELOPE__BODY_LOAD,
 	    &load, fds, load.has_initrd ? 3 : 2, 0);
 	free(placements);

@@ -48,6 +48,7 @@ struct process {
 	struct device *device;
 	pid_t pid; /* 0: none, or it is dead */
 	int pidfd; /* -1: none */
+	int mounts; /* its mount namespace; -1 */
 	struct channel channel;
 	struct event *on_message, *on_exit;
 	bool greeted; /* it has said hello, and may be configured */
@@ -119,6 +120,7 @@ struct device {
 	struct process process[2], *now, *spare;
 	struct event *on_timer, *on_spare;
 	unsigned spares_lost; /* in a row */
+	int mounts; /* of the one that died last; -1 */
 
 	/* Of the process that is the device. */
 	enum device_state state;
@@ -236,6 +238,8 @@ struct proc_memory {
 
 /* Open /proc, once and for all. */
 void proc_init(void);
+/* An fd that keeps its mount namespace; -1. */
+int proc_hold_mounts(pid_t pid);
 /* Zeroes for what cannot be read. */
 void proc_memory(pid_t pid, struct proc_memory *out);
 uint64_t proc_cpu_ns(pid_t pid);

@@ -8,6 +8,7 @@
  *	int_*.c    integer instructions
  *	sys_*.c    segments, control registers, MSRs, CPUID, far transfers
  *	event.c    exceptions and interrupts
+ *	debug.c    breakpoints
  *	fp_*.c     x87, MMX, SSE, SSE2
  *	lapic.c ioapic.c pic.c pit.c  the interrupt controllers and the timer
  *	machine.c  the backend: partition, vCPU threads, doorbells, irqfds
@@ -255,12 +256,14 @@ struct cpu {
 			     ss) */
 	bool halted;
 	_Atomic uint32_t attention;
+	uint8_t watch; /* enabled breakpoints on data or ports, by number */
+	uint8_t debug_hits; /* of those, by the running instruction */
 
 	struct seg seg[SEG_COUNT + 1], ldtr, tr; /* the last: SEG_FLAT */
 	uint64_t gdt_base, idt_base;
 	uint32_t gdt_limit, idt_limit;
 	uint64_t cr0, cr2, cr3, cr4, cr8, efer;
-	uint64_t dr[8];
+	uint64_t dr[8]; /* 7: by debug_set_dr7() */
 
 	union vreg v[16];
 	uint32_t mxcsr;
@@ -393,6 +396,8 @@ void cpu_reset(struct cpu *c, bool init); /* init: INIT#, else power-on */
  * limits and canonical form checked for an access of size bytes. */
 uint64_t
 insn_lin(struct cpu *c, const struct insn *i, unsigned size, bool write);
+/* The same of 16 bytes; #GP if not aligned. */
+uint64_t insn_lin_a16(struct cpu *c, const struct insn *i, bool write);
 /* The effective address alone (lea), truncated to the address size. */
 uint64_t insn_ea(const struct cpu *c, const struct insn *i);
 /* Linear address of seg:off, checked. */

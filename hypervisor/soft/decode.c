@@ -241,7 +241,7 @@ prefix_row(const struct opcode o[4], unsigned prefix)
 	struct core_op row = simd_row(&o[prefix]);
 
 	for (unsigned n = 0; n < 4 && row.fn == NULL; n++)
-		row.form |= o[n].form & (F_MODRM | F_IMM8);
+		row.form |= o[n].form & (F_MODRM | F_IMM8 | F_IMM16);
 	return row;
 }
 

@@ -4,6 +4,7 @@
  */
 #include "hypervisor/soft/event.h"
 #include "hypervisor/soft/block.h"
+#include "hypervisor/soft/debug.h"
 #include "hypervisor/soft/lapic.h"
 #include "hypervisor/soft/machine.h"
 #include "hypervisor/soft/sys_seg.h"
@@ -510,7 +511,8 @@ cpu_reset(struct cpu *c, bool init)
 	for (i = 0; i < 4; i++)
 		c->dr[i] = 0;
 	c->dr[6] = 0xffff0ff0;
-	c->dr[7] = 0x400;
+	debug_set_dr7(c, 0x400);
+	c->debug_hits = 0;
 	c->shadow = c->halted = c->nmi_masked = false;
 	c->fault_insn = NULL;
 	cpu_mode_changed(c);

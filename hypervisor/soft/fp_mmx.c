@@ -75,31 +75,15 @@ FP_INT_PACK(DEFINE_PACK)
 
 OP(op_mmx_movd_load)
 {
-	uint64_t v;
-
 	fp_enter_mmx(c, i);
-	if (!(i->flags & INSN_MEM))
-		v = i->flags & INSN_REXW ? c->reg[i->rm]
-					 : (uint32_t)c->reg[i->rm];
-	else
-		v = low64(
-		    i->flags & INSN_REXW ? fp_load_8(c, i) : fp_load_4(c, i));
-	mm_set(c, i->reg, v);
+	mm_set(c, i->reg, fp_gpr_load(c, i));
 	NEXT(c, i);
 }
 
 OP(op_mmx_movd_store)
 {
-	uint64_t v;
-
 	fp_enter_mmx(c, i);
-	v = mm_get(c, i->reg);
-	if (!(i->flags & INSN_MEM))
-		c->reg[i->rm] = i->flags & INSN_REXW ? v : (uint32_t)v;
-	else if (i->flags & INSN_REXW)
-		fp_store_8(c, i, v);
-	else
-		fp_store_4(c, i, (uint32_t)v);
+	fp_gpr_store(c, i, mm_get(c, i->reg));
 	mmx_mode(c);
 	NEXT(c, i);
 }
@@ -136,20 +120,13 @@ OP(op_mmx_pshufw)
 	NEXT(c, i);
 }
 
-static uint16_t
-word_src(struct cpu *c, const struct insn *i)
-{
-	return i->flags & INSN_MEM ? mem_read16(c, i, insn_lin(c, i, 2, false))
-				   : (uint16_t)c->reg[i->rm];
-}
-
 OP(op_mmx_pinsrw)
 {
 	uint64_t v;
 	unsigned shift = 16 * (i->imm & 3);
 
 	fp_enter_mmx(c, i);
-	v = word_src(c, i);
+	v = fp_word_load(c, i);
 	mm_set(c, i->reg,
 	    (mm_get(c, i->reg) & ~((uint64_t)0xffff << shift)) | v << shift);
 	NEXT(c, i);
@@ -171,42 +148,18 @@ OP(op_mmx_pmovmskb)
 	NEXT(c, i);
 }
 
-/* By an immediate: which shift is op_mmx_* with the count as the source. */
-#define SHIFT(name) __asm__(#name " %1, %0" : "+x"(v) : "x"(count))
-#define DEFINE_GROUP(group, legal, right, arith, left)              \
-	static void group##_do(struct cpu *c, const struct insn *i) \
-	{                                                           \
-		__m128i v = from64(mm_get(c, i->rm));               \
-		__m128i count = from64(i->imm & 0xff);              \
-                                                                    \
-		switch (i->reg & 7) {                               \
-		case 2:                                             \
-			SHIFT(right);                               \
-			break;                                      \
-			arith;                                      \
-		case 6:                                             \
-			SHIFT(left);                                \
-			break;                                      \
-		default:                                            \
-			cpu_raise_ud(c, i);                         \
-		}                                                   \
-		mm_set(c, i->rm, low64(v));                         \
-	}                                                           \
-	OP(op_mmx_##group)                                          \
-	{                                                           \
-		fp_check_shift(c, i, legal);                        \
-		fp_enter_mmx(c, i);                                 \
-		group##_do(c, i);                                   \
-		NEXT(c, i);                                         \
+#define DEFINE_GROUP(group, legal)                                           \
+	OP(op_mmx_##group)                                                   \
+	{                                                                    \
+		fp_check_shift(c, i, legal);                                 \
+		fp_enter_mmx(c, i);                                          \
+		mm_set(                                                      \
+		    c, i->rm, low64(fp_shift(i, from64(mm_get(c, i->rm))))); \
+		NEXT(c, i);                                                  \
 	}
-#define ARITH(name)          \
-	case 4:              \
-		SHIFT(name); \
-		break
-#define NO_ARITH
-DEFINE_GROUP(group12, 0x54, psrlw, ARITH(psraw), psllw)
-DEFINE_GROUP(group13, 0x54, psrld, ARITH(psrad), pslld)
-DEFINE_GROUP(group14, 0x44, psrlq, NO_ARITH, psllq)
+DEFINE_GROUP(group12, FP_SHIFTS_12)
+DEFINE_GROUP(group13, FP_SHIFTS_13)
+DEFINE_GROUP(group14, FP_SHIFTS_14)
 
 OP(op_emms)
 {

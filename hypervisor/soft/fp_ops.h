@@ -27,6 +27,7 @@
 #define FX_IE	      0x01u
 #define FX_DE	      0x02u
 #define FX_ZE	      0x04u
+#define FX_OE	      0x08u
 #define FX_UE	      0x10u
 #define FX_PE	      0x20u
 /* Found before anything is computed: they hide those found after. */
@@ -58,14 +59,6 @@ fp_enter_mmx(struct cpu *c, const struct insn *i)
 {
 	if (UNLIKELY((c->cr0 & (CR0_EM | CR0_TS)) || (c->x87.sw & X87_ES)))
 		fp_refuse_mmx(c, i);
-}
-
-/* Groups 12 to 14: #UD comes first if bit ModRM.reg of legal is clear. */
-static inline void
-fp_check_shift(struct cpu *c, const struct insn *i, unsigned legal)
-{
-	if (UNLIKELY(!(legal >> (i->reg & 7) & 1)))
-		cpu_raise_ud(c, i);
 }
 
 /* ---- registers ---- */
@@ -207,6 +200,73 @@ FP_FAST_STORE(4, 4, 1, uint32_t, host_store(p, 4, v))
 #define MM_SRC(c, i) \
 	((i)->flags & INSN_MEM ? low64(fp_load_8(c, i)) : mm_get(c, (i)->rm))
 
+/* Of MOVD and the like: a general register or memory, of 4 bytes or 8. */
+static inline uint64_t
+fp_gpr_load(struct cpu *c, const struct insn *i)
+{
+	if (!(i->flags & INSN_MEM))
+		return i->flags & INSN_REXW ? c->reg[i->rm]
+					    : (uint32_t)c->reg[i->rm];
+	return low64(i->flags & INSN_REXW ? fp_load_8(c, i) : fp_load_4(c, i));
+}
+
+static inline void
+fp_gpr_store(struct cpu *c, const struct insn *i, uint64_t v)
+{
+	if (!(i->flags & INSN_MEM))
+		c->reg[i->rm] = i->flags & INSN_REXW ? v : (uint32_t)v;
+	else if (i->flags & INSN_REXW)
+		fp_store_8(c, i, v);
+	else
+		fp_store_4(c, i, (uint32_t)v);
+}
+
+/* Of PINSRW. */
+static inline uint16_t
+fp_word_load(struct cpu *c, const struct insn *i)
+{
+	return i->flags & INSN_MEM ? mem_read16(c, i, insn_lin(c, i, 2, false))
+				   : (uint16_t)c->reg[i->rm];
+}
+
+/* ---- shifts by an immediate: groups 12 to 14 ---- */
+#define FP_SHIFTS_12 0x54u /* ModRM.reg of those lane by lane */
+#define FP_SHIFTS_13 0x54u
+#define FP_SHIFTS_14 0x44u
+#define FP_SHIFT(name, opcode, reg)                              \
+	case (opcode) << 3 | (reg):                              \
+		__asm__(#name " %1, %0" : "+x"(v) : "x"(count)); \
+		break
+
+/* #UD comes first if bit ModRM.reg of legal is clear. */
+static inline void
+fp_check_shift(struct cpu *c, const struct insn *i, unsigned legal)
+{
+	if (UNLIKELY(!(legal >> (i->reg & 7) & 1)))
+		cpu_raise_ud(c, i);
+}
+
+/* One of FP_SHIFTS_12 to 14. */
+static inline __m128i
+fp_shift(const struct insn *i, __m128i v)
+{
+	__m128i count = from64(i->imm & 0xff);
+
+	switch (i->opcode << 3 | (i->reg & 7)) {
+		FP_SHIFT(psrlw, 0x71, 2);
+		FP_SHIFT(psraw, 0x71, 4);
+		FP_SHIFT(psllw, 0x71, 6);
+		FP_SHIFT(psrld, 0x72, 2);
+		FP_SHIFT(psrad, 0x72, 4);
+		FP_SHIFT(pslld, 0x72, 6);
+		FP_SHIFT(psrlq, 0x73, 2);
+		FP_SHIFT(psllq, 0x73, 6);
+	default:
+		BUG_ON(true);
+	}
+	return v;
+}
+
 /* ---- arithmetic under the guest's MXCSR ---- */
 typedef __m128i fp_calc(__m128i a, __m128i b);
 /* What a result is made of: for underflow that is exact but not masked. */
@@ -215,6 +275,21 @@ enum fp_kind { FP_OTHER, FP_PS, FP_PD, FP_SS, FP_SD };
 /* calc under any MXCSR; raises #XM, with nothing written but the flags. */
 __m128i fp_eval_slow(struct cpu *c, const struct insn *i, fp_calc *calc,
     __m128i a, __m128i b, enum fp_kind kind);
+
+struct fp_job {
+	fp_calc *calc;
+	__m128i a, b;
+	enum fp_kind kind;
+	uint32_t open; /* flags whose exceptions are not masked */
+};
+
+/* What job would raise of these operands (fp_sse.c). */
+uint32_t fp_lane_flags(
+    const struct cpu *c, const struct fp_job *job, __m128i a, __m128i b);
+/* All that job raises, of i, where an unmasked overflow or underflow is among
+ * it (fp_exact.c). */
+uint32_t
+fp_exact_flags(struct cpu *c, const struct insn *i, const struct fp_job *job);
 
 /*
  * The common case is the host's own MXCSR (nearest, all masked), and flags

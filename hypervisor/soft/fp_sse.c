@@ -11,21 +11,12 @@ fp_refuse_sse(struct cpu *c, const struct insn *i)
 	cpu_raise(c, EXC_NM, 0);
 }
 
-static uint64_t
-lin_a16(struct cpu *c, const struct insn *i, bool write)
-{
-	/* Comes before #SS for an address that is not canonical. */
-	if ((insn_ea(c, i) + c->seg[i->seg].base) & 15)
-		cpu_raise_gp(c, i, 0);
-	return insn_lin(c, i, 16, write);
-}
-
 __m128i
 fp_slow_load_a16(struct cpu *c, const struct insn *i)
 {
 	__m128i v;
 
-	mem_read(c, i, lin_a16(c, i, false), &v, sizeof(v));
+	mem_read(c, i, insn_lin_a16(c, i, false), &v, sizeof(v));
 	return v;
 }
 
@@ -55,7 +46,7 @@ fp_slow_load_4(struct cpu *c, const struct insn *i)
 void
 fp_slow_store_a16(struct cpu *c, const struct insn *i, __m128i v)
 {
-	mem_write(c, i, lin_a16(c, i, true), &v, sizeof(v));
+	mem_write(c, i, insn_lin_a16(c, i, true), &v, sizeof(v));
 }
 
 void
@@ -100,28 +91,57 @@ any_denormal(__m128i v, enum fp_kind kind)
 	return false;
 }
 
-__m128i
-fp_eval_slow(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
-    __m128i b, enum fp_kind kind)
+/* The operation under the guest's control bits; the flags that it raises. */
+static uint32_t
+calculate(const struct cpu *c, const struct fp_job *job, __m128i *r)
 {
-	uint32_t run = (c->mxcsr & MXCSR_CONTROL) | MXCSR_DEFAULT, flags, open;
-	__m128i r;
+	uint32_t run = (c->mxcsr & MXCSR_CONTROL) | MXCSR_DEFAULT, flags;
 
 	/* Unmasked underflow turns flushing to zero off, and comes for every
 	 * tiny result, where masked underflow is only for the inexact. */
 	if (!(c->mxcsr & MXCSR_UM))
 		run &= ~MXCSR_FTZ;
 	_mm_setcsr(run);
-	r = calc(a, b);
+	*r = job->calc(job->a, job->b);
 	flags = _mm_getcsr() & MXCSR_FLAGS;
 	_mm_setcsr(MXCSR_DEFAULT);
-	if (!(c->mxcsr & MXCSR_UM) && any_denormal(r, kind))
+	if (!(c->mxcsr & MXCSR_UM) && any_denormal(*r, job->kind))
 		flags |= FX_UE;
-	open = ~(c->mxcsr >> MXCSR_MASKS_SHIFT) & MXCSR_FLAGS;
-	if (flags & open & FX_BEFORE)
+	return flags;
+}
+
+uint32_t
+fp_lane_flags(
+    const struct cpu *c, const struct fp_job *job, __m128i a, __m128i b)
+{
+	struct fp_job lane = *job;
+	__m128i r;
+
+	lane.a = a;
+	lane.b = b;
+	return calculate(c, &lane, &r);
+}
+
+__m128i
+fp_eval_slow(struct cpu *c, const struct insn *i, fp_calc *calc, __m128i a,
+    __m128i b, enum fp_kind kind)
+{
+	const struct fp_job job = {
+		.calc = calc,
+		.a = a,
+		.b = b,
+		.kind = kind,
+		.open = ~(c->mxcsr >> MXCSR_MASKS_SHIFT) & MXCSR_FLAGS,
+	};
+	__m128i r;
+	uint32_t flags = calculate(c, &job, &r);
+
+	if (flags & job.open & FX_BEFORE)
 		flags &= FX_BEFORE;
+	else if (flags & job.open & (FX_OE | FX_UE))
+		flags = fp_exact_flags(c, i, &job);
 	c->mxcsr |= flags;
-	if (flags & open) {
+	if (flags & job.open) {
 		c->fault_insn = i;
 		cpu_raise(c, c->cr4 & CR4_OSXMMEXCPT ? EXC_XM : EXC_UD, 0);
 	}
@@ -233,14 +253,6 @@ FP_COMIS(DEFINE_COMIS)
 	}
 FP_TO_GPR(DEFINE_TO_GPR)
 
-static __m128i
-gpr_src(struct cpu *c, const struct insn *i)
-{
-	if (!(i->flags & INSN_MEM))
-		return from64(c->reg[i->rm]);
-	return i->flags & INSN_REXW ? fp_load_8(c, i) : fp_load_4(c, i);
-}
-
 #define DEFINE_FROM_GPR(name, kind)                                    \
 	static __m128i name##_calc32(__m128i a, __m128i b)             \
 	{                                                              \
@@ -261,7 +273,7 @@ gpr_src(struct cpu *c, const struct insn *i)
 		__m128i a, b;                                          \
                                                                        \
 		fp_enter_sse(c, i);                                    \
-		b = gpr_src(c, i);                                     \
+		b = from64(fp_gpr_load(c, i));                         \
 		a = xmm_get(c, i->reg);                                \
 		if (i->flags & INSN_REXW)                              \
 			a = fp_eval(c, i, name##_calc64, a, b, kind);  \

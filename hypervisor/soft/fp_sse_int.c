@@ -21,31 +21,15 @@ FP_INT_PACK(DEFINE_INT)
 
 OP(op_movd_load)
 {
-	uint64_t v;
-
 	fp_enter_sse(c, i);
-	if (!(i->flags & INSN_MEM))
-		v = i->flags & INSN_REXW ? c->reg[i->rm]
-					 : (uint32_t)c->reg[i->rm];
-	else
-		v = low64(
-		    i->flags & INSN_REXW ? fp_load_8(c, i) : fp_load_4(c, i));
-	xmm_set(c, i->reg, from64(v));
+	xmm_set(c, i->reg, from64(fp_gpr_load(c, i)));
 	NEXT(c, i);
 }
 
 OP(op_movd_store)
 {
-	uint64_t v;
-
 	fp_enter_sse(c, i);
-	v = c->v[i->reg].q[0];
-	if (!(i->flags & INSN_MEM))
-		c->reg[i->rm] = i->flags & INSN_REXW ? v : (uint32_t)v;
-	else if (i->flags & INSN_REXW)
-		fp_store_8(c, i, v);
-	else
-		fp_store_4(c, i, (uint32_t)v);
+	fp_gpr_store(c, i, c->v[i->reg].q[0]);
 	NEXT(c, i);
 }
 
@@ -128,17 +112,10 @@ OP(op_pshufhw)
 	NEXT(c, i);
 }
 
-static uint16_t
-load_2(struct cpu *c, const struct insn *i)
-{
-	return mem_read16(c, i, insn_lin(c, i, 2, false));
-}
-
 OP(op_pinsrw)
 {
 	fp_enter_sse(c, i);
-	c->v[i->reg].w[i->imm & 7] =
-	    i->flags & INSN_MEM ? load_2(c, i) : (uint16_t)c->reg[i->rm];
+	c->v[i->reg].w[i->imm & 7] = fp_word_load(c, i);
 	NEXT(c, i);
 }
 
@@ -214,91 +191,33 @@ shift_bytes(union vreg *v, unsigned count, bool left)
 	}
 }
 
-#define SHIFT(name) __asm__(#name " %1, %0" : "+x"(v) : "x"(count))
-
-static void
-group12(struct cpu *c, const struct insn *i)
-{
-	__m128i v = xmm_get(c, i->rm), count = from64(i->imm & 0xff);
-
-	switch (i->reg & 7) {
-	case 2:
-		SHIFT(psrlw);
-		break;
-	case 4:
-		SHIFT(psraw);
-		break;
-	case 6:
-		SHIFT(psllw);
-		break;
-	default:
-		cpu_raise_ud(c, i);
-	}
-	xmm_set(c, i->rm, v);
-}
-
-static void
-group13(struct cpu *c, const struct insn *i)
-{
-	__m128i v = xmm_get(c, i->rm), count = from64(i->imm & 0xff);
-
-	switch (i->reg & 7) {
-	case 2:
-		SHIFT(psrld);
-		break;
-	case 4:
-		SHIFT(psrad);
-		break;
-	case 6:
-		SHIFT(pslld);
-		break;
-	default:
-		cpu_raise_ud(c, i);
-	}
-	xmm_set(c, i->rm, v);
-}
+#define BYTE_SHIFTS 0x88u /* ModRM.reg of PSRLDQ and PSLLDQ */
 
 static void
 group14(struct cpu *c, const struct insn *i)
 {
-	__m128i v = xmm_get(c, i->rm), count = from64(i->imm & 0xff);
+	unsigned reg = i->reg & 7;
 
-	switch (i->reg & 7) {
-	case 2:
-		SHIFT(psrlq);
-		break;
-	case 6:
-		SHIFT(psllq);
-		break;
-	case 3:
-	case 7:
-		shift_bytes(&c->v[i->rm], i->imm & 0xff, (i->reg & 7) == 7);
-		return;
-	default:
-		cpu_raise_ud(c, i);
+	if (BYTE_SHIFTS >> reg & 1)
+		shift_bytes(&c->v[i->rm], i->imm & 0xff, reg == 7);
+	else
+		xmm_set(c, i->rm, fp_shift(i, xmm_get(c, i->rm)));
+}
+
+#define DEFINE_GROUP(group, legal)                                 \
+	OP(op_##group)                                             \
+	{                                                          \
+		fp_check_shift(c, i, legal);                       \
+		fp_enter_sse(c, i);                                \
+		xmm_set(c, i->rm, fp_shift(i, xmm_get(c, i->rm))); \
+		NEXT(c, i);                                        \
 	}
-	xmm_set(c, i->rm, v);
-}
-
-OP(op_group12)
-{
-	fp_check_shift(c, i, 0x54);
-	fp_enter_sse(c, i);
-	group12(c, i);
-	NEXT(c, i);
-}
-
-OP(op_group13)
-{
-	fp_check_shift(c, i, 0x54);
-	fp_enter_sse(c, i);
-	group13(c, i);
-	NEXT(c, i);
-}
+DEFINE_GROUP(group12, FP_SHIFTS_12)
+DEFINE_GROUP(group13, FP_SHIFTS_13)
 
 OP(op_group14)
 {
-	fp_check_shift(c, i, 0xcc);
+	fp_check_shift(c, i, FP_SHIFTS_14 | BYTE_SHIFTS);
 	fp_enter_sse(c, i);
 	group14(c, i);
 	NEXT(c, i);

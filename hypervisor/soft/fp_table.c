@@ -24,9 +24,16 @@
 		R(name##ps, M), R(name##pd, M), R(name##ss, M), R(name##sd, M) \
 	}
 
+/* No instruction, but as long as one: its bytes are fetched before #UD. */
+#define UNDEFINED(form)                                \
+	{                                              \
+		{ NULL, form, NULL }, NONE, NONE, NONE \
+	}
+
 /* clang-format off */
 const struct opcode simd_0f[256][4] = {
 	/*	   none			66	F3	F2 */
+	[0x0f] = UNDEFINED(M | F_IMM8),
 	[0x10] = { N(movups, movups_load, M), N(movupd, movups_load, M),
 		   N(movss, movss_load, M), N(movsd, movsd_load, M) },
 	[0x11] = { N(movups, movups_store, M), N(movupd, movups_store, M),
@@ -103,13 +110,17 @@ const struct opcode simd_0f[256][4] = {
 	[0x75] = BOTH(pcmpeqw),
 	[0x76] = BOTH(pcmpeqd),
 	[0x77] = { R(emms, F_NONE), NONE, NONE, NONE },
+	[0x78] = UNDEFINED(M | F_IMM16),
+	[0x79] = UNDEFINED(M),
 	[0x7e] = { N(movd, mmx_movd_store, M), N(movd, movd_store, M),
 		   N(movq, movq_load, M), NONE },
 	[0x7f] = { N(movq, mmx_movq_store, M), N(movdqa, movaps_store, M),
 		   N(movdqu, movups_store, M), NONE },
 	[0xae] = { R(group15, M), NONE, NONE, NONE },
+	[0xb8] = UNDEFINED(M),
 	[0xc2] = { R(cmpps, M | F_IMM8), R(cmppd, M | F_IMM8),
 		   R(cmpss, M | F_IMM8), R(cmpsd, M | F_IMM8) },
+	[0xc3] = UNDEFINED(M),
 	[0xc4] = { N(pinsrw, mmx_pinsrw, M | F_IMM8), R(pinsrw, M | F_IMM8),
 		   NONE, NONE },
 	[0xc5] = { N(pextrw, mmx_pextrw, M | F_IMM8 | F_REGONLY),
@@ -149,6 +160,7 @@ const struct opcode simd_0f[256][4] = {
 	[0xed] = BOTH(paddsw),
 	[0xee] = BOTH(pmaxsw),
 	[0xef] = BOTH(pxor),
+	[0xf0] = UNDEFINED(M),
 	[0xf1] = BOTH(psllw),
 	[0xf2] = BOTH(pslld),
 	[0xf3] = BOTH(psllq),

@@ -130,7 +130,17 @@ mem32(unsigned at)
 }
 
 /* ---- cases ---- */
-enum unit { X87, FNINIT, MMX, EMMS, SSE, FXSAVE, LDMXCSR };
+enum unit {
+	X87,
+	FNINIT,
+	MMX,
+	EMMS,
+	BAD_SHIFT,
+	BAD_SSE_SHIFT,
+	SSE,
+	FXSAVE,
+	LDMXCSR
+};
 static const struct {
 	const char *claim;
 	enum unit unit;
@@ -149,6 +159,12 @@ static const struct {
 	{ "mmx_with_ts_is_nm", MMX, CR0_TS, 0, false, EXC_NM },
 	{ "mmx_reports_what_is_pending", MMX, 0, 0, true, EXC_MF },
 	{ "emms_reports_what_is_pending", EMMS, 0, 0, true, EXC_MF },
+	{ "ud_of_a_shift_comes_before_what_is_pending", BAD_SHIFT, 0, 0, true,
+	    EXC_UD },
+	{ "ud_of_a_shift_comes_before_nm", BAD_SHIFT, CR0_TS, 0, false,
+	    EXC_UD },
+	{ "ud_of_an_sse_shift_comes_before_nm", BAD_SSE_SHIFT, CR0_TS, 0, false,
+	    EXC_UD },
 	{ "mmx_needs_no_osfxsr", MMX, 0, CR4_OSFXSR, false, NO_EXC },
 	{ "sse_with_em_is_ud", SSE, CR0_EM, 0, false, EXC_UD },
 	{ "sse_with_ts_is_nm", SSE, CR0_TS, 0, false, EXC_NM },
@@ -173,6 +189,10 @@ run_unit(enum unit unit)
 		return run_0f(0xfc, 0, 0xc0);
 	case EMMS:
 		return run_0f(0x77, 0, 0xc0);
+	case BAD_SHIFT:
+		return run_0f(0x71, 0, 0xc8);
+	case BAD_SSE_SHIFT:
+		return run_0f(0x72, 1, 0xc8);
 	case SSE:
 		return run_0f(0x58, 0, 0xc0);
 	case FXSAVE:
@@ -233,6 +253,55 @@ simd_exception_without_osxmmexcpt_is_ud(void)
 		CU_ASSERT(run_0f(0x5e, 2, 0xc1) == (n ? EXC_UD : EXC_XM));
 		CU_ASSERT(cpu->v[0].d[0] == 0x3f800000);
 		CU_ASSERT((cpu->mxcsr & MXCSR_FLAGS) == FX_ZE);
+	}
+}
+
+/* Two single numbers each, as bits. */
+static const struct {
+	const char *claim;
+	unsigned opcode;
+	uint32_t a, b, unmasked, flags;
+} limits[] = {
+	{ "exact_overflow", 0x59, 0x7f000000, 0x7f000000, FX_OE, FX_OE },
+	{ "inexact_overflow", 0x59, 0x7f000001, 0x7f000001, FX_OE,
+	    FX_OE | FX_PE },
+	{ "masked_overflow_is_inexact", 0x59, 0x7f000000, 0x7f000000, FX_ZE,
+	    FX_OE | FX_PE },
+	{ "exact_underflow", 0x5e, 0x00800000, 0x40000000, FX_UE, FX_UE },
+	{ "underflow_that_fits_a_wider_exponent", 0x59, 0x00800001, 0x3f000000,
+	    FX_UE, FX_UE },
+	{ "inexact_underflow", 0x59, 0x00800001, 0x3f000001, FX_UE,
+	    FX_UE | FX_PE },
+	{ "difference_overflows", 0x5c, 0x7f7fffff, 0xff7fffff, FX_OE, FX_OE },
+	{ "sum_overflows", 0x58, 0x7f7fffff, 0x7f7fffff, FX_OE, FX_OE },
+};
+
+static void
+inexact_is_told_as_if_the_exponent_had_no_limit(void)
+{
+	unsigned n, packed;
+
+	for (n = 0; n < 2 * ARRAY_LEN(limits); n++) {
+		unsigned k = n / 2;
+		int vector;
+
+		packed = n & 1;
+		reset();
+		cpu->mxcsr &= ~(limits[k].unmasked << MXCSR_MASKS_SHIFT);
+		cpu->v[0].d[2 * packed] = limits[k].a;
+		cpu->v[1].d[2 * packed] = limits[k].b;
+		vector = limits[k].flags & limits[k].unmasked ? EXC_XM : NO_EXC;
+		for (unsigned m = 0; m < 4; m++)
+			if (m != 2 * packed) {
+				cpu->v[0].d[m] = 0;
+				cpu->v[1].d[m] = 0x3f800000;
+			}
+		CU_ASSERT(
+		    run_0f(limits[k].opcode, packed ? 0 : 2, 0xc1) == vector);
+		if ((cpu->mxcsr & MXCSR_FLAGS) != limits[k].flags)
+			printf("\n  %s: flags %x", limits[k].claim,
+			    cpu->mxcsr & MXCSR_FLAGS);
+		CU_ASSERT((cpu->mxcsr & MXCSR_FLAGS) == limits[k].flags);
 	}
 }
 
@@ -355,6 +424,7 @@ static const struct {
 	TEST(control_bits_gate_the_units),
 	TEST(without_ne_a_pending_exception_is_nobodys),
 	TEST(simd_exception_without_osxmmexcpt_is_ud),
+	TEST(inexact_is_told_as_if_the_exponent_had_no_limit),
 	TEST(environment_has_four_formats),
 	TEST(fxsave_of_32_bits_has_eight_registers),
 	TEST(fxsave_without_osfxsr_is_the_x87_alone),

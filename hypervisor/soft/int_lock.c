@@ -6,6 +6,7 @@
  */
 #include <pthread.h>
 
+#include "hypervisor/soft/debug.h"
 #include "hypervisor/soft/int.h"
 #include "hypervisor/soft/int_ops.h"
 #include "hypervisor/soft/machine.h"
@@ -32,6 +33,8 @@ locked_begin_at(
 {
 	l->code = false;
 	l->host = NULL;
+	if (UNLIKELY(c->watch))
+		debug_note(c, l->lin, size, true);
 	if ((l->lin & (size - 1)) == 0) {
 		l->host = tlb_write(c, l->lin, size);
 		if (l->host == NULL)
@@ -229,9 +232,8 @@ OP_APART(op_cmpxchg8b)
 	struct locked l;
 	bool same;
 
-	l.lin = insn_lin(c, i, size, true);
-	if (size == 16 && (l.lin & 15))
-		cpu_raise_gp(c, i, 0);
+	l.lin =
+	    size == 16 ? insn_lin_a16(c, i, true) : insn_lin(c, i, size, true);
 	for (unsigned n = 0; n < 2; n++) {
 		old[n] = zero_extend(c->reg[n == 0 ? RAX : RDX], half);
 		v[n] = zero_extend(c->reg[n == 0 ? RBX : RCX], half);

@@ -395,10 +395,15 @@ OP(op_enter)
 
 	/* All its accesses in their order, before the first change. */
 	mem_probe_write(c, i, stack_lin(c, i, rsp - size, size, true), size);
-	for (unsigned n = 1; n < level; n++)
-		(void)mem_load(c, i,
-		    stack_lin(c, i, rbp - (uint64_t)n * size, size, false),
-		    size);
+	for (unsigned n = 1; n <= level; n++) {
+		if (n < level)
+			(void)mem_load(c, i,
+			    stack_lin(
+				c, i, rbp - (uint64_t)n * size, size, false),
+			    size);
+		mem_probe_write(c, i,
+		    stack_lin(c, i, rsp - (n + 1ull) * size, size, true), size);
+	}
 	mem_probe_write(c, i, stack_lin(c, i, rsp - down, size, true), size);
 	rsp -= size;
 	mem_store(c, i, stack_lin(c, i, rsp, size, true), size, rbp);

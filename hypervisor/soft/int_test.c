@@ -493,6 +493,10 @@ locked_instructions_compute_what_plain_ones_do(void)
 
 GUEST(g_bad_lock, ".byte 0xf0; mov %eax, (%rbx)\n");
 GUEST(g_long, ".fill 14, 1, 0x66\n\tmov %eax, %ebx\n");
+/* LDDQU without its prefix is undefined, but has a ModRM byte all the same. */
+GUEST(g_undefined, ".byte 0x0f, 0xf0, 0x80; .long 0\n");
+GUEST(
+    g_undefined_long, ".fill 9, 1, 0x3e\n\t.byte 0x0f, 0xf0, 0x80; .long 0\n");
 
 static void
 illegal_instructions_raise_what_the_manual_says(void)
@@ -500,6 +504,22 @@ illegal_instructions_raise_what_the_manual_says(void)
 	CU_ASSERT_EQUAL(RUN(g_bad_lock), EXC_UD);
 	CU_ASSERT_EQUAL(RUN(g_long), EXC_GP);
 	CU_ASSERT_EQUAL(get64(g.c->reg[RSP] + 8), CODE);
+	CU_ASSERT_EQUAL(RUN(g_undefined), EXC_UD);
+	CU_ASSERT_EQUAL(RUN(g_undefined_long), EXC_GP);
+}
+
+GUEST(g_enter,
+    "mov $0x280000, %ebp; mov $0x301040, %esp\n"
+    ".byte 0xc8, 0xff, 0xff, 16\n");
+
+static void
+enter_faults_at_its_pushes_before_the_space_below_them(void)
+{
+	start(g_enter, g_enter_end);
+	put64(PT + 8 * 0x100, 0);
+	put64(PT + 8 * 0xf1, 0);
+	CU_ASSERT_EQUAL(run(), EXC_PF);
+	CU_ASSERT_EQUAL(g.c->cr2, 0x300ff8);
 }
 
 /* ---- other modes ---- */
@@ -627,6 +647,8 @@ main(void)
 		NAMED_TEST(a_fault_in_a_repeated_store_keeps_what_is_done),
 		NAMED_TEST(locked_instructions_compute_what_plain_ones_do),
 		NAMED_TEST(illegal_instructions_raise_what_the_manual_says),
+		NAMED_TEST(
+		    enter_faults_at_its_pushes_before_the_space_below_them),
 		NAMED_TEST(real_mode_runs_with_segments),
 		NAMED_TEST(protected_mode_runs_with_32_bit_paging),
 		NAMED_TEST(protected_mode_runs_with_pae_paging),

@@ -104,8 +104,8 @@ struct hv_partition {
 	uint32_t tsc_khz;
 
 	pthread_mutex_t timer_lock;
-	pthread_cond_t timer_cond;
 	pthread_t timer_thread;
+	int timer_fd;
 	bool timer_stop;
 	_Atomic uint64_t timer_wake_ns; /* when the thread looks next */
 	_Atomic uint64_t pit_due_ns;

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "hypervisor/soft/debug.h"
 #include "hypervisor/soft/machine_impl.h"
 
 #define MSR_TSC_ADJUST	 0x3bu
@@ -281,6 +282,8 @@ machine_vcpu_set(struct hv_vcpu *v, const struct hv_vcpu_state *s)
 	c->cr4 = s->cr4;
 	c->efer = s->efer;
 	memcpy(c->dr, s->dr, sizeof(c->dr));
+	debug_set_dr7(c, s->dr[7]);
+	c->debug_hits = 0;
 	c->halted = s->mp_state == HV_MP_HALTED;
 	c->mp_state = c->halted ? HV_MP_RUNNABLE : (uint8_t)s->mp_state;
 	c->stopped = false;

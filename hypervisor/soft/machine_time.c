@@ -6,7 +6,8 @@
  * against another gives the true figure, however slow the guest runs.
  *
  * A vCPU that sleeps waits for its own timers.  For one that is in guest code
- * the timer thread sets ATT_TIMER when it is time.
+ * the timer thread sets ATT_TIMER when it is time.  The thread sleeps in a
+ * timerfd: whoever has an earlier deadline sets that, and wakes nobody.
  */
 #include "hypervisor/soft/machine_impl.h"
 
@@ -16,6 +17,7 @@
 #include <linux/futex.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 #include <x86intrin.h>
 
@@ -113,6 +115,29 @@ vcpu_due_ns(struct hv_partition *p, struct hv_vcpu *v)
 	return due;
 }
 
+static struct timespec
+host_time_of(struct hv_partition *p, uint64_t due)
+{
+	uint64_t now = machine_now_ns((struct machine *)p);
+	uint64_t at = time_now_ns() + (due > now ? due - now : 0);
+
+	return (struct timespec){
+		.tv_sec = (time_t)(at / 1000000000u),
+		.tv_nsec = (long)(at % 1000000000u),
+	};
+}
+
+/* When the thread looks next: due, which is not UINT64_MAX.  The lock is
+ * held. */
+static void
+thread_set(struct hv_partition *p, uint64_t due)
+{
+	const struct itimerspec t = { .it_value = host_time_of(p, due) };
+
+	BUG_ON(timerfd_settime(p->timer_fd, TFD_TIMER_ABSTIME, &t, NULL) < 0);
+	atomic_store(&p->timer_wake_ns, due);
+}
+
 /* A timer of a vCPU that is awake is new or earlier: does the thread look in
  * time?  Pairs with the store of UINT64_MAX in timer_scan(). */
 static void
@@ -121,19 +146,20 @@ thread_tell(struct hv_partition *p, uint64_t due)
 	if (due >= atomic_load(&p->timer_wake_ns))
 		return;
 	pthread_mutex_lock(&p->timer_lock);
-	pthread_cond_signal(&p->timer_cond);
+	if (due < atomic_load(&p->timer_wake_ns))
+		thread_set(p, due);
 	pthread_mutex_unlock(&p->timer_lock);
 }
 
-/* Tell the vCPUs whose time has come; when the next one's comes. */
-static uint64_t
+/* Tell the vCPUs whose time has come, and sleep until the next one's. */
+static void
 timer_scan(struct hv_partition *p)
 {
 	uint64_t now = machine_now_ns((struct machine *)p);
 	uint64_t next = UINT64_MAX;
 
 	/* From here on thread_tell() takes the lock, which we hold: whoever
-	 * changes a timer behind our back signals. */
+	 * changes a timer behind our back waits, and then looks again. */
 	atomic_store(&p->timer_wake_ns, UINT64_MAX);
 	for (unsigned n = 0; n < p->ncpus; n++) {
 		struct hv_vcpu *v = atomic_load(&p->cpu[n]);
@@ -150,40 +176,26 @@ timer_scan(struct hv_partition *p)
 			next = MIN(next, due);
 		}
 	}
-	atomic_store(&p->timer_wake_ns, next);
-	return next;
-}
-
-static struct timespec
-host_time_of(struct hv_partition *p, uint64_t due)
-{
-	uint64_t now = machine_now_ns((struct machine *)p);
-	uint64_t at = time_now_ns() + (due > now ? due - now : 0);
-
-	return (struct timespec){
-		.tv_sec = (time_t)(at / 1000000000u),
-		.tv_nsec = (long)(at % 1000000000u),
-	};
+	if (next != UINT64_MAX)
+		thread_set(p, next);
 }
 
 static void *
 timer_loop(void *arg)
 {
 	struct hv_partition *p = arg;
+	bool stop = false;
 
-	pthread_mutex_lock(&p->timer_lock);
-	while (!p->timer_stop) {
-		uint64_t next = timer_scan(p);
-		struct timespec ts;
+	while (!stop) {
+		uint64_t expired;
+		ssize_t n = read(p->timer_fd, &expired, sizeof(expired));
 
-		if (next == UINT64_MAX) {
-			pthread_cond_wait(&p->timer_cond, &p->timer_lock);
-			continue;
-		}
-		ts = host_time_of(p, next);
-		pthread_cond_timedwait(&p->timer_cond, &p->timer_lock, &ts);
+		BUG_ON(n < 0 && errno != EINTR);
+		pthread_mutex_lock(&p->timer_lock);
+		stop = p->timer_stop;
+		timer_scan(p);
+		pthread_mutex_unlock(&p->timer_lock);
 	}
-	pthread_mutex_unlock(&p->timer_lock);
 	return NULL;
 }
 
@@ -271,32 +283,38 @@ machine_sleep(struct cpu *c)
 {
 	struct hv_vcpu *v = vcpu_of(c);
 	struct hv_partition *p = partition_of(c->machine);
+	bool expired = false;
 
 	atomic_store(&v->asleep, 1);
-	while (!atomic_load(&c->attention)) {
+	while (!expired && !atomic_load(&c->attention)) {
 		uint64_t due = vcpu_due_ns(p, v);
 		struct timespec ts;
 
 		if (due == UINT64_MAX) {
 			futex(&c->attention, FUTEX_WAIT_BITSET, 0, NULL);
 		} else if (due <= machine_now_ns(c->machine)) {
-			machine_timers(c);
-			break;
+			expired = true;
 		} else {
 			ts = host_time_of(p, due);
 			futex(&c->attention, FUTEX_WAIT_BITSET, 0, &ts);
 		}
 	}
+	/* First, or machine_attend() would wake us. */
 	atomic_store(&v->asleep, 0);
-	thread_tell(p, vcpu_due_ns(p, v));
+	if (expired)
+		machine_timers(c);
+	else
+		thread_tell(p, vcpu_due_ns(p, v));
 }
 
 int
 machine_time_init(struct hv_partition *p)
 {
-	pthread_condattr_t attr;
 	int err;
 
+	p->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+	if (p->timer_fd < 0)
+		return -errno;
 	pthread_once(&tsc_once, calibrate);
 	p->tsc_khz = host_tsc_khz ? host_tsc_khz : SOFT_TSC_KHZ_DEFAULT;
 	/* Not from 0: the chips take a start time of 0 for "stopped". */
@@ -305,14 +323,10 @@ machine_time_init(struct hv_partition *p)
 	atomic_store(&p->pit_due_ns, PIT_NEVER);
 	pit_init(&p->pit);
 	pthread_mutex_init(&p->timer_lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&p->timer_cond, &attr);
-	pthread_condattr_destroy(&attr);
 	err = pthread_create(&p->timer_thread, NULL, timer_loop, p);
 	if (err) {
 		pthread_mutex_destroy(&p->timer_lock);
-		pthread_cond_destroy(&p->timer_cond);
+		close(p->timer_fd);
 	}
 	return -err;
 }
@@ -322,9 +336,9 @@ machine_time_fini(struct hv_partition *p)
 {
 	pthread_mutex_lock(&p->timer_lock);
 	p->timer_stop = true;
-	pthread_cond_signal(&p->timer_cond);
+	thread_set(p, 0);
 	pthread_mutex_unlock(&p->timer_lock);
 	pthread_join(p->timer_thread, NULL);
 	pthread_mutex_destroy(&p->timer_lock);
-	pthread_cond_destroy(&p->timer_cond);
+	close(p->timer_fd);
 }

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "hypervisor/soft/block.h"
+#include "hypervisor/soft/debug.h"
 #include "hypervisor/soft/machine.h"
 #include "hypervisor/soft/mmu.h"
 
@@ -435,6 +436,8 @@ mem_load(struct cpu *c, const struct insn *i, uint64_t lin, unsigned size)
 	const struct tlb_entry *e = &c->tlb[c->cpl == 3][tlb_index(lin)];
 	uint64_t v = 0;
 
+	if (UNLIKELY(c->watch))
+		debug_note(c, lin, size, false);
 	check_alignment(c, i, lin, size);
 	if ((lin ^ e->read_tag) <= PAGE_SIZE - size) {
 		memcpy(&v, (const void *)(e->host + lin), size);
@@ -450,6 +453,8 @@ mem_store(struct cpu *c, const struct insn *i, uint64_t lin, unsigned size,
 {
 	const struct tlb_entry *e = &c->tlb[c->cpl == 3][tlb_index(lin)];
 
+	if (UNLIKELY(c->watch))
+		debug_note(c, lin, size, true);
 	check_alignment(c, i, lin, size);
 	if ((lin ^ e->write_tag) <= PAGE_SIZE - size) {
 		host_store((void *)(e->host + lin), size, v);
@@ -512,6 +517,8 @@ mem_read(
 {
 	const struct tlb_entry *e = &c->tlb[c->cpl == 3][tlb_index(lin)];
 
+	if (UNLIKELY(c->watch))
+		debug_note(c, lin, size, false);
 	if ((lin ^ e->read_tag) <= PAGE_SIZE - size)
 		memcpy(buf, (const void *)(e->host + lin), size);
 	else
@@ -524,6 +531,8 @@ mem_write(struct cpu *c, const struct insn *i, uint64_t lin, const void *buf,
 {
 	const struct tlb_entry *e = &c->tlb[c->cpl == 3][tlb_index(lin)];
 
+	if (UNLIKELY(c->watch))
+		debug_note(c, lin, size, true);
 	if ((lin ^ e->write_tag) <= PAGE_SIZE - size)
 		memcpy((void *)(e->host + lin), buf, size);
 	else
@@ -677,4 +686,13 @@ insn_lin(struct cpu *c, const struct insn *i, unsigned size, bool write)
 	if (seg == SEG_FLAT)
 		seg = i->base == RSP || i->base == RBP ? SS : DS;
 	return seg_lin(c, i, seg, insn_ea(c, i), size, write);
+}
+
+uint64_t
+insn_lin_a16(struct cpu *c, const struct insn *i, bool write)
+{
+	/* Comes before #SS for an address that is not canonical. */
+	if ((insn_ea(c, i) + c->seg[i->seg].base) & 15)
+		cpu_raise_gp(c, i, 0);
+	return insn_lin(c, i, 16, write);
 }

@@ -1,5 +1,6 @@
 /* The run loop: attention, the next block, exceptions. */
 #include "hypervisor/soft/block.h"
+#include "hypervisor/soft/debug.h"
 #include "hypervisor/soft/int.h"
 #include "hypervisor/soft/machine.h"
 #include "hypervisor/soft/mmu.h"
@@ -32,7 +33,8 @@ set_context(struct cpu *c)
 	bool user = c->cpl == 3;
 
 	c->tlb_now = c->tlb[user];
-	if (UNLIKELY(user && (c->rflags & FL_AC) && (c->cr0 & CR0_AM)))
+	if (UNLIKELY(
+		(user && (c->rflags & FL_AC) && (c->cr0 & CR0_AM)) || c->watch))
 		c->tlb_now = b->no_tlb;
 	if (c->mode != 8 &&
 	    (c->seg[CS].base != b->cs_base ||
@@ -84,26 +86,54 @@ software_interrupt(struct cpu *c, op_fn *fn)
 	    (fn == op_into && (flags_get(c) & FL_OF));
 }
 
+/* One block, and no way on from it. */
 static void
-run_single(struct cpu *c, bool trap)
+run_alone(struct cpu *c, const struct insn *i)
 {
-	struct insn *i = block_find(c, true)->insn;
-	op_fn *fn = i->fn;
-
-	c->shadow = false;
-	if (software_interrupt(c, fn))
-		trap = false;
 	atomic_fetch_or(&c->attention, ATT_STEP);
 	execute(c, i);
 	atomic_fetch_and(&c->attention, ~(uint32_t)ATT_STEP);
 	c->link = NULL;
+}
+
+/*
+ * One instruction, and the debug exceptions before and behind it.  held: they
+ * are, as behind a load of SS; returns whether those of the next one are.
+ */
+static bool
+run_single(struct cpu *c, bool held)
+{
+	bool trap = (c->rflags & FL_TF) != 0, rep;
+	unsigned at = 0;
+	uint64_t rip = c->rip;
+	struct insn *i;
+	op_fn *fn;
+
+	if (UNLIKELY(debug_on(c)) && !held && !(c->rflags & FL_RF))
+		at = debug_at(c);
+	if (at != 0) {
+		debug_deliver(c, at);
+		return false;
+	}
+	i = block_find(c, true)->insn;
+	fn = i->fn;
+	rep = (i->flags & (INSN_REP | INSN_REPNE)) != 0;
+	c->rflags &= ~FL_RF;
+	c->shadow = false;
+	if (software_interrupt(c, fn))
+		trap = false;
+	run_alone(c, i);
+	/* The rest of a repeated one does not meet its breakpoint again. */
+	if (rep && c->rip == rip)
+		c->rflags |= FL_RF;
+	if (c->shadow && fn != op_sti)
+		return true;
 	/* SYSCALL traps by the flags that it leaves. */
 	if (fn == op_syscall && !(c->rflags & FL_TF))
 		trap = false;
-	if (trap) {
-		c->dr[6] |= 1u << 14;
-		event_deliver(c, EVENT_EXCEPTION, EXC_DB, false, 0);
-	}
+	if (trap || c->debug_hits != 0)
+		debug_deliver(c, c->debug_hits | (trap ? DR6_BS : 0));
+	return false;
 }
 
 static bool
@@ -113,10 +143,19 @@ waiting(const struct cpu *c)
 	    c->mp_state == HV_MP_WAIT_SIPI;
 }
 
+/* Can the block at rip run as a whole? */
+static bool
+meets_no_breakpoint(struct cpu *c)
+{
+	return !debug_on(c) || (!c->watch && !debug_in_page(c));
+}
+
 /* Returns when event_poll() says so, or by cpu_raise(). */
 static void
 run_loop(struct cpu *c)
 {
+	bool held = false;
+
 	for (;;) {
 		bool single = c->shadow;
 
@@ -133,10 +172,15 @@ run_loop(struct cpu *c)
 			continue;
 		}
 		set_context(c);
-		if (LIKELY(!single && !c->shadow && !(c->rflags & FL_TF)))
+		if (UNLIKELY(single || c->shadow || (c->rflags & FL_TF) ||
+			!meets_no_breakpoint(c))) {
+			held = run_single(c, held);
+		} else if (UNLIKELY(debug_on(c))) {
+			c->rflags &= ~FL_RF;
+			run_alone(c, next_block(c));
+		} else {
 			execute(c, next_block(c));
-		else
-			run_single(c, (c->rflags & FL_TF) != 0);
+		}
 	}
 }
 
@@ -150,6 +194,7 @@ cpu_run(struct cpu *c)
 		atomic_fetch_and(&c->attention, ~(uint32_t)ATT_STEP);
 		c->link = NULL;
 		c->shadow = false;
+		c->debug_hits = 0;
 		if (c->fault_insn != NULL)
 			c->rip = insn_ip(c, c->fault_insn);
 		c->fault_insn = NULL;

@@ -3,6 +3,7 @@
  * time stamp, halting.  AMD64 manual volume 2, chapters 3 and 6.
  */
 #include "hypervisor/soft/sys_ctl.h"
+#include "hypervisor/soft/debug.h"
 #include "hypervisor/soft/event.h"
 #include "hypervisor/soft/machine.h"
 #include "hypervisor/soft/sys_seg.h"
@@ -19,8 +20,6 @@
 	(CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | \
 	    CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | CR4_SMEP | CR4_SMAP)
 #define CR4_PAGING (CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP | CR4_SMAP)
-#define DR6_BD	   (1u << 13)
-#define DR7_GD	   (1u << 13)
 
 /* The end of an instruction that changed what running code depends on. */
 static void
@@ -173,7 +172,13 @@ OP(op_mov_dr_load)
 		v = (v & 0xe00f) | 0xffff0ff0;
 	else if (n == 7)
 		v = (v & 0xffff23ff) | 0x400;
-	c->dr[n] = v;
+	if (n == 7) {
+		debug_set_dr7(c, v);
+		/* It may stand since a task switch. */
+		c->rflags &= ~FL_RF;
+	} else {
+		c->dr[n] = v;
+	}
 	next_block(c, i);
 	END(c);
 }

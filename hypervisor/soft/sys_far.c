@@ -3,6 +3,7 @@
  * changes of privilege.  Everything is read and checked before anything of the
  * processor changes.
  */
+#include "hypervisor/soft/debug.h"
 #include "hypervisor/soft/event.h"
 #include "hypervisor/soft/sys_seg.h"
 
@@ -345,7 +346,16 @@ OP(op_retf)
 	END(c);
 }
 
-/* What an iret changes of the flags, and what follows from it. */
+/* What an iret from the current privilege changes of the flags. */
+static uint32_t
+iret_mask(struct cpu *c, const struct insn *i)
+{
+	uint32_t mask = sys_flags_mask(c, i->opsize);
+
+	/* RF only where somebody will clear it. */
+	return i->opsize > 2 && debug_on(c) ? mask | FL_RF : mask;
+}
+
 static void
 iret_flags(struct cpu *c, uint32_t mask, uint64_t fl)
 {
@@ -368,7 +378,7 @@ iret_real(struct cpu *c, const struct insn *i)
 	far_check_rip(c, i, &cs, rip);
 	stack_commit(c, &s);
 	commit(c, &cs, rip);
-	iret_flags(c, sys_flags_mask(c, i->opsize), fl);
+	iret_flags(c, iret_mask(c, i), fl);
 }
 
 /* Back to the task in the TSS's link. */
@@ -396,7 +406,7 @@ iret_protected(struct cpu *c, const struct insn *i)
 	uint64_t rip = sys_pop(c, i, &s, i->opsize), rsp = 0;
 	uint16_t sel = (uint16_t)sys_pop(c, i, &s, i->opsize), ss_sel;
 	uint64_t fl = sys_pop(c, i, &s, i->opsize);
-	uint32_t mask = sys_flags_mask(c, i->opsize);
+	uint32_t mask = iret_mask(c, i);
 	bool outer, pop;
 	struct seg cs, ss = c->seg[SS];
 

@@ -1,5 +1,7 @@
 /* Ports: in, out, ins, outs, with their permissions. */
+#include "hypervisor/soft/debug.h"
 #include "hypervisor/soft/machine.h"
+#include "hypervisor/soft/mmu.h"
 #include "hypervisor/soft/sys_seg.h"
 
 #define TSS_IOMAP 0x66u
@@ -43,6 +45,8 @@ pio_read(struct cpu *c, uint16_t port, unsigned size)
 		.space = HV_PIO,
 	};
 
+	if (UNLIKELY(c->watch))
+		debug_note_port(c, port, size);
 	machine_pio(c, &a);
 	return (uint32_t)(a.data & size_mask(size));
 }
@@ -58,6 +62,8 @@ pio_write(struct cpu *c, uint16_t port, unsigned size, uint32_t v)
 		.space = HV_PIO,
 	};
 
+	if (UNLIKELY(c->watch))
+		debug_note_port(c, port, size);
 	machine_pio(c, &a);
 }
 

@@ -1,4 +1,5 @@
 /* The hardware task switch to a 32-bit TSS.  AMD64 volume 2, section 12. */
+#include "hypervisor/soft/debug.h"
 #include "hypervisor/soft/sys_seg.h"
 
 /* The part of a 32-bit TSS that a switch saves and loads. */
@@ -92,6 +93,7 @@ task_switch(struct cpu *c, const struct insn *i, uint16_t sel, uint64_t d,
 
 	c->tr = tr;
 	c->cr0 |= CR0_TS;
+	debug_set_dr7(c, c->dr[7] & ~(uint64_t)DR7_LOCAL);
 	if (c->cr0 & CR0_PG) {
 		c->cr3 = t.cr3;
 		tlb_flush(c, false);

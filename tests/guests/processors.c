@@ -198,4 +198,9 @@ guest_main(const void *start_info)
 		interrupt_wait();
 	wrmsr(0x80b, 0);
 	check("x2apic_self_ipi", trap_count[PING], 1);
+	wrmsr(0x830, 0x40000 | PING);
+	while (trap_count[PING] < 2)
+		interrupt_wait();
+	wrmsr(0x80b, 0);
+	check("x2apic_command", trap_count[PING], 2);
 }
