@@ -19,6 +19,7 @@
 
 #include "proto/base.h"
 #include "proto/connector.h"
+#include "vmmctl/switch.h"
 
 #define CONNECT_NS    10000000000ull
 #define ADDRESSES_MAX 8u
@@ -178,13 +179,17 @@ look_up(const char *host, uint16_t port,
 }
 
 int
-connector_connect(const struct connector_address *a, int watch_fd)
+connector_connect(const struct connector_address *a,
+    const struct connector_means *means, int watch_fd)
 {
 	struct sockaddr_storage address[ADDRESSES_MAX];
 	socklen_t length[ADDRESSES_MAX];
 	int r = -EHOSTUNREACH;
 	unsigned n;
 
+	if (a->switch_name != NULL)
+		return switch_connect(
+		    means->devhost, means->sandbox, a->switch_name);
 	if (a->path != NULL)
 		return connect_unix(a, watch_fd);
 	n = look_up(
@@ -228,7 +233,8 @@ send_answer(int fd, const struct connector_answer *answer, int connected)
 
 /* False: the other end is gone, or talks nonsense. */
 static bool
-serve_one(int fd, const struct connector_address *a)
+serve_one(int fd, const struct connector_address *a,
+    const struct connector_means *means)
 {
 	struct connector_request q;
 	struct connector_answer answer;
@@ -240,7 +246,7 @@ serve_one(int fd, const struct connector_address *a)
 		return true;
 	if (n != (ssize_t)sizeof(q))
 		return false;
-	r = connector_connect(a, fd);
+	r = connector_connect(a, means, fd);
 	answer = (struct connector_answer){ q.cookie, r < 0 ? -r : 0 };
 	sent = send_answer(fd, &answer, r);
 	if (r >= 0)
@@ -249,7 +255,8 @@ serve_one(int fd, const struct connector_address *a)
 }
 
 NORETURN static void
-run(int fd, const struct connector_address *a)
+run(int fd, const struct connector_address *a,
+    const struct connector_means *means)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
@@ -266,13 +273,14 @@ run(int fd, const struct connector_address *a)
 		dup2(null, i);
 	dup2(fd, 3);
 	close_range(4, ~0u, 0);
-	while (serve_one(3, a))
+	while (serve_one(3, a, means))
 		continue;
 	_exit(0);
 }
 
 pid_t
-connector_start(const struct connector_address *a, int *fd)
+connector_start(const struct connector_address *a,
+    const struct connector_means *means, int *fd)
 {
 	int pair[2];
 	pid_t pid;
@@ -285,7 +293,7 @@ connector_start(const struct connector_address *a, int *fd)
 	}
 	pid = fork();
 	if (pid == 0)
-		run(pair[1], a);
+		run(pair[1], a, means);
 	if (pid < 0)
 		pid = -errno;
 out:

@@ -138,7 +138,7 @@ connects_to_a_path(void)
 {
 	const struct connector_address a = { .path = in_folder("s") };
 	int listener = listen_unix(a.path), fd = -1, got;
-	pid_t pid = connector_start(&a, &fd);
+	pid_t pid = connector_start(&a, NULL, &fd);
 	struct connector_answer r;
 
 	CU_ASSERT_FATAL(pid > 0);
@@ -160,7 +160,7 @@ connects_by_tcp(void)
 	int listener = listen_tcp(port), fd = -1, got;
 	const struct connector_address a = { .host = "localhost",
 		.port = port };
-	pid_t pid = connector_start(&a, &fd);
+	pid_t pid = connector_start(&a, NULL, &fd);
 	struct connector_answer r;
 
 	CU_ASSERT_FATAL(pid > 0);
@@ -180,7 +180,7 @@ answers_in_order(void)
 {
 	const struct connector_address a = { .path = in_folder("none") };
 	int fd = -1, got;
-	pid_t pid = connector_start(&a, &fd);
+	pid_t pid = connector_start(&a, NULL, &fd);
 
 	CU_ASSERT_FATAL(pid > 0);
 	for (uint32_t i = 0; i < CONNECTOR_WAITING; i++) {
@@ -199,7 +199,7 @@ ends_with_the_last_copy(void)
 {
 	const struct connector_address a = { .path = in_folder("none") };
 	int fd = -1, copy, got;
-	pid_t pid = connector_start(&a, &fd);
+	pid_t pid = connector_start(&a, NULL, &fd);
 
 	CU_ASSERT_FATAL(pid > 0);
 	copy = dup(fd);
@@ -214,7 +214,7 @@ ends_when_it_hears_nonsense(void)
 {
 	const struct connector_address a = { .path = in_folder("none") };
 	int fd = -1;
-	pid_t pid = connector_start(&a, &fd);
+	pid_t pid = connector_start(&a, NULL, &fd);
 
 	CU_ASSERT_FATAL(pid > 0);
 	CU_ASSERT_EQUAL(send(fd, "too long a request", 18, 0), 18);
@@ -228,7 +228,7 @@ says_who_it_does_not_know(void)
 	const struct connector_address a = { .host = "nobody.invalid",
 		.port = "1" };
 
-	CU_ASSERT_EQUAL(connector_connect(&a, -1), -EHOSTUNREACH);
+	CU_ASSERT_EQUAL(connector_connect(&a, NULL, -1), -EHOSTUNREACH);
 }
 
 static const struct named_test tests[] = {

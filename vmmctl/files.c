@@ -18,9 +18,7 @@
 #include "proto/exitcodes.h"
 #include "proto/packet.h"
 #include "vmmctl/connect.h"
-#include "vmmctl/connector.h"
 #include "vmmctl/relay.h"
-#include "vmmctl/switch.h"
 
 #define SECTOR	 512
 #define LEAVE_NS 3000000000u
@@ -183,7 +181,7 @@ is_stale(const char *path)
 
 	if (lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
 		return false;
-	fd = connector_connect(&a, -1);
+	fd = connector_connect(&a, NULL, -1);
 	if (fd >= 0)
 		close(fd);
 	return fd == -ECONNREFUSED;
@@ -225,7 +223,8 @@ add_child(struct files *f, pid_t pid)
 static int
 open_connector(struct files *f, const struct option_file *file)
 {
-	int fd = -1, r = add_child(f, connector_start(&file->address, &fd));
+	int fd = -1,
+	    r = add_child(f, connector_start(&file->address, &f->means, &fd));
 
 	return r < 0 ? r : fd;
 }
@@ -249,8 +248,8 @@ open_relay(struct files *f, const char *path)
 }
 
 static int
-open_one(struct files *f, const struct option_file *file, const char *devhost,
-    char *why, size_t size)
+open_one(
+    struct files *f, const struct option_file *file, char *why, size_t size)
 {
 	int fd;
 
@@ -259,8 +258,6 @@ open_one(struct files *f, const struct option_file *file, const char *devhost,
 		return files_open_disk(file, why, size);
 	case OPTION_FILE_TAP:
 		return open_tap(file->what, why, size);
-	case OPTION_FILE_SWITCH:
-		return switch_connect(devhost, file->what, why, size);
 	case OPTION_FILE_MAILBOX:
 		return open_mailbox();
 	case OPTION_FILE_RELAY:
@@ -270,7 +267,7 @@ open_one(struct files *f, const struct option_file *file, const char *devhost,
 		f->relay_link = -1;
 		return fd;
 	case OPTION_FILE_SOCKET:
-		return connector_connect(&file->address, -1);
+		return connector_connect(&file->address, &f->means, -1);
 	case OPTION_FILE_CONNECTOR:
 		break;
 	}
@@ -284,7 +281,6 @@ key_of(const struct option_file *file)
 	static const char *const keys[] = {
 		[OPTION_FILE_DISK] = "path=",
 		[OPTION_FILE_TAP] = "tap,ifname=",
-		[OPTION_FILE_SWITCH] = "switch:",
 		[OPTION_FILE_MAILBOX] = "fence of ",
 		[OPTION_FILE_RELAY] = "socket=",
 		[OPTION_FILE_RELAY_LINK] = "socket=",
@@ -292,7 +288,7 @@ key_of(const struct option_file *file)
 		[OPTION_FILE_CONNECTOR] = "path=",
 	};
 
-	return keys[file->kind];
+	return file->address.switch_name != NULL ? "switch:" : keys[file->kind];
 }
 
 int
@@ -300,8 +296,8 @@ files_open(struct files *f, const struct run_options *o, const char *devhost)
 {
 	char why[256];
 
-	f->n = 0;
-	f->nchildren = 0;
+	*f = (struct files){ .relay_link = -1,
+		.means = { devhost, o->sandbox } };
 	for (unsigned i = 0; i < o->ndevices; i++) {
 		const struct option_device *d = &o->devices[i];
 
@@ -314,11 +310,11 @@ files_open(struct files *f, const struct run_options *o, const char *devhost)
 				return complain_code(EXIT_USAGE,
 				    "%s: too many files", d->option);
 			why[0] = '\0';
-			fd = open_one(f, file, devhost, why, sizeof(why));
+			fd = open_one(f, file, why, sizeof(why));
 			if (fd < 0)
 				return complain_code(
 				    file->kind == OPTION_FILE_TAP ||
-					    file->kind == OPTION_FILE_SWITCH
+					    file->address.switch_name != NULL
 					? EXIT_ERROR
 					: EXIT_INPUT,
 				    "%s%s %s%s: %s", d->where, d->option,

@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "proto/channel.h"
+#include "vmmctl/connector.h"
 #include "vmmctl/options.h"
 
 struct files {
@@ -15,6 +16,7 @@ struct files {
 	unsigned n;
 	pid_t child[2 * OPTIONS_DEVICES]; /* connectors and relays */
 	unsigned nchildren;
+	struct connector_means means;
 	int relay_link; /* while a relay is being opened */
 };
 

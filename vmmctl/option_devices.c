@@ -439,6 +439,15 @@ add_peer(struct option_parse *p, struct option_device *d, const char *kind)
 	return peer;
 }
 
+static void
+add_switch(struct option_device *d, const char *name)
+{
+	const struct connector_address a = { .switch_name = name };
+
+	add_file(d, "switch", OPTION_FILE_SOCKET, name)->address = a;
+	add_file(d, "connector", OPTION_FILE_CONNECTOR, name)->address = a;
+}
+
 int
 option_set_net(struct option_parse *p, const struct option_list *l)
 {
@@ -475,7 +484,7 @@ option_set_net(struct option_parse *p, const struct option_list *l)
 	if (kind[0] == 't')
 		add_file(peer, "tap", OPTION_FILE_TAP, ifname);
 	else if (kind[0] == 's')
-		add_file(peer, "switch", OPTION_FILE_SWITCH, word + 7);
+		add_switch(peer, word + 7);
 	return add_params(p, d, l, "ifname");
 }
 

@@ -20,19 +20,19 @@ struct option_param {
 
 /* Where a connector connects to (proto/connector.h). */
 struct connector_address {
-	const char *path; /* of a Unix socket; NULL: TCP */
-	const char *host, *port; /* TCP */
+	const char *path; /* of a Unix socket; or NULL */
+	const char *host, *port; /* TCP; or NULL */
+	const char *switch_name; /* a port of a switch; or NULL */
 };
 
 enum option_file_kind {
 	OPTION_FILE_DISK, /* what: the path of an image or block device */
 	OPTION_FILE_TAP, /* what: the interface */
-	OPTION_FILE_SWITCH, /* what: the switch's name */
 	OPTION_FILE_MAILBOX, /* of a disk: its fence */
 	OPTION_FILE_RELAY, /* what: the path of a Unix socket to make */
 	OPTION_FILE_RELAY_LINK, /* of the relay before it */
 	OPTION_FILE_SOCKET, /* address: connected once, before the start */
-	OPTION_FILE_CONNECTOR, /* address */
+	OPTION_FILE_CONNECTOR, /* address: to be connected again */
 };
 
 /* A file to open and hand to a device. */

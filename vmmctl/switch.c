@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "vmmctl/connect.h"
@@ -28,8 +28,9 @@ try_connect(const struct sockaddr_un *a, socklen_t n)
 	return r;
 }
 
-static void
-run(const char *devhost, int listener)
+/* The parent does not wait: the switch is nobody's child for long. */
+NORETURN static void
+run(const char *devhost, const char *sandbox, int listener)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
@@ -37,17 +38,20 @@ run(const char *devhost, int listener)
 	if (null < 0 || listener < 0)
 		_exit(1);
 	setsid();
+	if (fork() != 0)
+		_exit(0);
 	for (int i = 0; i < 3; i++)
 		dup2(null, i);
 	dup2(listener, 3);
 	close_range(4, ~0u, 0);
-	execl(devhost, "devhost", "switch", (char *)NULL);
+	execl(devhost, "devhost", "switch", sandbox, (char *)NULL);
 	_exit(127);
 }
 
 /* 0: it listens, or another does. */
 static int
-start(const char *devhost, const struct sockaddr_un *a, socklen_t n)
+start(const char *devhost, const char *sandbox, const struct sockaddr_un *a,
+    socklen_t n)
 {
 	int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	int r = 0;
@@ -61,15 +65,17 @@ start(const char *devhost, const struct sockaddr_un *a, socklen_t n)
 	} else {
 		pid = fork();
 		if (pid == 0)
-			run(devhost, listener);
+			run(devhost, sandbox, listener);
 		r = pid < 0 ? -errno : 0;
+		while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+			continue;
 	}
 	close(listener);
 	return r;
 }
 
 int
-switch_connect(const char *devhost, const char *name, char *why, size_t size)
+switch_connect(const char *devhost, const char *sandbox, const char *name)
 {
 	char path[OPTIONS_NAME + 8];
 	struct sockaddr_un a;
@@ -81,11 +87,8 @@ switch_connect(const char *devhost, const char *name, char *why, size_t size)
 	/* One that is about to end, because nobody used it, may still listen. */
 	for (int i = 0; i < TRIES && r == -ECONNREFUSED; i++) {
 		r = try_connect(&a, n);
-		if (r == -ECONNREFUSED && start(devhost, &a, n) == 0)
+		if (r == -ECONNREFUSED && start(devhost, sandbox, &a, n) == 0)
 			r = try_connect(&a, n);
 	}
-	if (r < 0)
-		snprintf(
-		    why, size, "the switch does not answer: %s", strerror(-r));
 	return r;
 }

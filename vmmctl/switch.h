@@ -2,14 +2,12 @@
 #ifndef VMMCTL_SWITCH_H
 #define VMMCTL_SWITCH_H
 
-#include <stddef.h>
-
 /*
- * A port of this user's switch of that name, which is started if there is none:
- * a connected SEQPACKET socket; or -errno with the reason in why.  devhost: the
- * path of the program.
+ * A port of this user's switch of that name: a connected SEQPACKET socket, close
+ * on exec and not blocking; or -errno.  If there is no such switch it is started,
+ * from the program at devhost, with that --sandbox; it ends by itself when nobody
+ * has used it for a while.
  */
-int
-switch_connect(const char *devhost, const char *name, char *why, size_t size);
+int switch_connect(const char *devhost, const char *sandbox, const char *name);
 
 #endif
