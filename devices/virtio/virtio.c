@@ -32,26 +32,6 @@ virtio_queue(struct device *dev, unsigned q)
 	return q < virtio_queues(dev) && ctx->vq[q].ready ? &ctx->vq[q] : NULL;
 }
 
-/* Open the queues that the driver has enabled since we last looked. */
-static void
-open_queues(struct device *dev)
-{
-	struct virtio_state *s = device_state(dev);
-	struct virtio_context *ctx = device_context(dev);
-	struct vq_log *log = device_log(dev);
-
-	for (unsigned i = 0; i < virtio_queues(dev) && virtio_live(dev); i++) {
-		if (!s->queue[i].enabled || ctx->vq[i].ready ||
-		    ctx->opened_epoch[i] == s->queue_epoch[i])
-			continue;
-		ctx->opened_epoch[i] = s->queue_epoch[i];
-		ctx->left_at[i] = 0;
-		if (vq_open(&ctx->vq[i], dev, i, &s->queue[i], &log[i],
-			s->driver_features, s->queue_epoch[i]) < 0)
-			virtio_broken(dev, "queue");
-	}
-}
-
 void
 virtio_close_queue(struct device *dev, unsigned i)
 {
@@ -138,13 +118,13 @@ interrupt(struct device *dev, uint16_t vector, unsigned isr)
 }
 
 static void
-signal_queues(struct device *dev, bool all)
+signal_queues(struct device *dev)
 {
 	struct virtio_state *s = device_state(dev);
 	struct virtio_context *ctx = device_context(dev);
 
 	for (unsigned i = 0; i < virtio_queues(dev); i++) {
-		if (ctx->vq[i].ready && (vq_wants_signal(&ctx->vq[i]) || all))
+		if (ctx->vq[i].ready && (vq_wants_signal(&ctx->vq[i])))
 			interrupt(dev, s->queue[i].vector, VIRTIO_ISR_QUEUE);
 	}
 }
@@ -179,6 +159,32 @@ virtio_config_changed(struct device *dev)
 	interrupt_config(dev);
 }
 
+/* Open the queues that the driver has enabled since we last looked. */
+static void
+open_queues(struct device *dev)
+{
+	struct virtio_state *s = device_state(dev);
+	struct virtio_context *ctx = device_context(dev);
+	struct vq_log *log = device_log(dev);
+
+	for (unsigned i = 0; i < virtio_queues(dev) && virtio_live(dev); i++) {
+		struct vq *q = &ctx->vq[i];
+
+		if (!s->queue[i].enabled || q->ready ||
+		    ctx->opened_epoch[i] == s->queue_epoch[i])
+			continue;
+		ctx->opened_epoch[i] = s->queue_epoch[i];
+		ctx->left_at[i] = 0;
+		if (vq_open(q, dev, i, &s->queue[i], &log[i],
+			s->driver_features, s->queue_epoch[i]) < 0)
+			virtio_broken(dev, "queue");
+		else if (q->taken > 0)
+			/* A process that died may have used chains and not
+			 * said so. */
+			interrupt(dev, s->queue[i].vector, VIRTIO_ISR_QUEUE);
+	}
+}
+
 /* ---- what the host calls ---- */
 
 /* Around all that may touch queues. */
@@ -191,7 +197,7 @@ begin(struct device *dev)
 static void
 end(struct device *dev)
 {
-	signal_queues(dev, false);
+	signal_queues(dev);
 }
 
 static void
@@ -241,14 +247,6 @@ transport_valid(const void *state)
 	return true;
 }
 
-static bool
-virtio_valid(struct device *dev, const void *state)
-{
-	const struct virtio_class *c = virtio_class_of(dev);
-
-	return transport_valid(state) && (c->valid == NULL || c->valid(state));
-}
-
 static void
 virtio_access(struct device *dev, struct device_access *a)
 {
@@ -270,17 +268,19 @@ static int
 virtio_start(struct device *dev, bool fresh)
 {
 	const struct virtio_class *c = virtio_class_of(dev);
-	int rc = c->start != NULL ? c->start(dev, fresh) : 0;
+	int rc = 0;
 
+	/* The host has asked transport_valid(), which knows no class. */
+	if (c->valid != NULL && !c->valid(device_state(dev)))
+		return -EBADMSG;
+	if (c->start != NULL)
+		rc = c->start(dev, fresh);
 	if (rc < 0)
 		return rc;
-	if (!virtio_valid(dev, device_state(dev)))
-		return -EBADMSG;
 	begin(dev);
 	for (unsigned i = 0; i < virtio_queues(dev); i++)
 		run_queue(dev, i);
-	/* The dead process may have used chains and not said so. */
-	signal_queues(dev, !fresh);
+	signal_queues(dev);
 	return 0;
 }
 
