@@ -48,6 +48,10 @@ describe_device(struct info_arrays *a, unsigned i, struct device *d)
 		info->cpu_ns = proc_cpu_ns(d->now->pid);
 	}
 	device_fill_placement(&a->resources[i], d);
+	for (unsigned r = 0; r < d->placed.nregions; r++)
+		if (d->placed.regions[r].bar)
+			a->resources[i].region[r].start =
+			    wiring_where(&d->wiring, r);
 	info->resources = &a->resources[i].placement;
 }
 

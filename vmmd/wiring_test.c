@@ -225,6 +225,8 @@ a_bar_moves_with_its_doorbells(void)
 	CU_ASSERT_EQUAL(owner(A + 0x1000), -1);
 	CU_ASSERT_EQUAL(bells_at(A), BELLS);
 	CU_ASSERT_EQUAL(bell[0].fd, 100);
+	CU_ASSERT_EQUAL(wiring_where(&wiring[0], 1), A);
+	CU_ASSERT_EQUAL(wiring_where(&wiring[1], 1), 0);
 	commit_bar(0, B);
 	wiring_apply(&wiring[0]);
 	CU_ASSERT_EQUAL(owner(A), -1);
