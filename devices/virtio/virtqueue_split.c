@@ -87,11 +87,11 @@ retake(struct vq *q, struct vq_chain *c)
 static void
 use(struct vq *q, const uint16_t *id, const uint32_t *written, unsigned n)
 {
-	uint64_t *ring = (uint64_t *)(void *)((uint8_t *)q->device + 4);
+	uint32_t *ring = (uint32_t *)q->device + 1;
 
 	for (unsigned i = 0; i < n; i++) {
 		unsigned slot = (uint16_t)(q->used + i) % q->size;
-		uint32_t *element = (uint32_t *)(void *)&ring[slot];
+		uint32_t *element = ring + 2 * (size_t)slot;
 
 		__atomic_store_n(element, id[i], __ATOMIC_RELAXED);
 		__atomic_store_n(element + 1, written[i], __ATOMIC_RELAXED);
