@@ -139,10 +139,8 @@ refuses_windows_and_uuids_that_cannot_be(void)
 		else
 			aml_crs_window_memory64(&a, 2, UINT64_MAX);
 		aml_crs_end(&a);
-		if (i == 3) /* just fits */
-			CU_ASSERT(aml_finish(&a) > 0);
-		else
-			CU_ASSERT_EQUAL(aml_finish(&a), -EINVAL);
+		/* Only the fourth just fits. */
+		CU_ASSERT_EQUAL(aml_finish(&a) > 0, i == 3);
 	}
 	for (unsigned i = 0; i < ARRAY_LEN(uuids); i++) {
 		start();

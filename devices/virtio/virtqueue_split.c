@@ -102,11 +102,6 @@ use(struct vq *q, const uint16_t *id, const uint32_t *written, unsigned n)
 	    word(q->device, 1), (uint16_t)(q->used + n), __ATOMIC_RELEASE);
 }
 
-static void
-before_use(struct vq *q UNUSED)
-{
-}
-
 static int
 was_used(struct vq *q, uint64_t busy)
 {
@@ -153,7 +148,6 @@ const struct vq_ring vq_ring_split = {
 	.take = take,
 	.retake = retake,
 	.use = use,
-	.before_use = before_use,
 	.was_used = was_used,
 	.undo_use = undo_use,
 	.arm = arm,
