@@ -22,6 +22,7 @@
 
 #define SECTOR	 512
 #define LEAVE_NS 3000000000u
+#define LOCK_NS	 1000000000u
 
 /* ---- disks ---- */
 
@@ -32,15 +33,21 @@
 static int
 lock_disk(int fd, bool readonly, char *why, size_t size)
 {
+	const struct timespec pause = { .tv_nsec = 10000000 };
+	uint64_t deadline = time_now_ns() + LOCK_NS;
 	struct flock lock = {
 		.l_type = readonly ? F_RDLCK : F_WRLCK,
 		.l_whence = SEEK_SET,
 	};
 
+	/* The kernel closes a machine's files a moment after its end. */
+	while (fcntl(fd, F_OFD_SETLK, &lock) < 0 &&
+	    (errno == EAGAIN || errno == EACCES) && time_now_ns() < deadline)
+		nanosleep(&pause, NULL);
 	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
 		return 0;
 	if (errno == EAGAIN || errno == EACCES) {
-		snprintf(why, size, "in use by another virtual machine");
+		snprintf(why, size, "in use by a virtual machine");
 		return -EBUSY;
 	}
 	/* Where there are no locks there is nobody to lock out. */

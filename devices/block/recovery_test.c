@@ -4,10 +4,10 @@
  */
 #include <CUnit/Basic.h>
 
-#include "devices/block/guest.h"
+#include "devices/block/history.h"
 #include "tests/named_tests.h"
 
-#define SECTORS	 32u
+#define SECTORS	 HISTORY_SECTORS
 #define HELD_MAX 1024u
 
 /* The disk, and what the kernel is doing to it: they outlive the process. */
@@ -401,165 +401,43 @@ more_requests_than_it_takes_wait_in_the_ring(void)
 
 /* ---- histories ---- */
 
-#define OPS	    8u /* in flight at once */
-#define STEPS	    4000u
-#define VERSION_MAX 100000u
-
-/*
- * Every write has a number, and fills its sectors with it.  A reader may find
- * write W in a sector unless a later one was answered before the reader asked:
- * one that was put after W in the same queue, or after W had been answered in
- * any other.
- */
-static struct {
-	uint32_t put, answered; /* times; 0: not yet */
-	uint64_t sector;
-	unsigned sectors, queue;
-} version[VERSION_MAX];
-static uint32_t nversions, ticks, seed;
-
-struct op {
-	struct guest_request r;
-	uint32_t version, asked;
-	uint64_t sector;
-	unsigned sectors;
-	bool write;
-};
-
-static uint32_t
-draw(uint32_t n)
-{
-	seed = seed * 1664525u + 1013904223u;
-	return (seed >> 8) % n;
-}
-
-static bool
-covers(uint32_t v, uint64_t sector)
-{
-	return sector >= version[v].sector &&
-	    sector < version[v].sector + version[v].sectors;
-}
-
-/* Write v may be found there, although w was answered before the reader asked. */
-static bool
-may_outlive(uint32_t v, uint32_t w)
-{
-	if (version[v].queue == version[w].queue)
-		return version[w].put < version[v].put;
-	return version[v].answered == 0 || version[w].put < version[v].answered;
-}
-
-static bool
-may_hold(uint64_t sector, uint32_t v, uint32_t asked)
-{
-	if (v >= nversions || (v != 0 && !covers(v, sector)))
-		return false;
-	for (uint32_t w = 1; w < nversions; w++)
-		if (w != v && covers(w, sector) && version[w].answered != 0 &&
-		    version[w].answered < asked &&
-		    (v == 0 || !may_outlive(v, w)))
-			return false;
-	return true;
-}
+#define STEPS 4000u
 
 static void
-put_op(struct disk *t, struct op *o)
+run_history(uint64_t features, uint32_t seed)
 {
-	unsigned q = draw(4);
-
-	o->write = draw(3) != 0;
-	o->sectors = 1 + draw(4);
-	o->sector = draw(SECTORS - o->sectors + 1);
-	o->asked = ++ticks;
-	if (o->write) {
-		uint32_t *data =
-		    harness_ram(&t->h, o->r.data, 512 * o->sectors);
-
-		BUG_ON(nversions == VERSION_MAX);
-		o->version = nversions++;
-		version[o->version].put = o->asked;
-		version[o->version].answered = 0;
-		version[o->version].sector = o->sector;
-		version[o->version].sectors = o->sectors;
-		version[o->version].queue = q;
-		for (unsigned i = 0; i < 128 * o->sectors; i++)
-			data[i] = o->version;
-	}
-	guest_put(&t->d, &o->r, q,
-	    o->write ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN, o->sector,
-	    512 * o->sectors, !o->write);
-	driver_kick(&t->d, q);
-	harness_run(&t->h);
-}
-
-static void
-check_sectors(uint64_t sector, unsigned n, const void *bytes, uint32_t asked)
-{
-	const uint32_t *data = bytes;
-
-	for (unsigned i = 0; i < n; i++, data += 128) {
-		CU_ASSERT_TRUE(may_hold(sector + i, data[0], asked));
-		CU_ASSERT_EQUAL(data[0], data[127]);
-	}
-}
-
-static void
-take_ops(struct disk *t, struct op *op)
-{
-	uint16_t id;
-	uint32_t len;
-
-	for (unsigned q = 0; q < 4; q++)
-		while (driver_take(&t->d, q, &id, &len)) {
-			struct op *o = op;
-
-			while (o->r.queue != q || o->r.id != id)
-				o++;
-			CU_ASSERT_EQUAL(guest_status(&t->d, &o->r), 0);
-			o->r.id = DRIVER_NONE;
-			ticks++;
-			if (o->write)
-				version[o->version].answered = ticks;
-			else
-				check_sectors(o->sector, o->sectors,
-				    driver_at(&t->d, o->r.data), o->asked);
-		}
-}
-
-static void
-run_history(uint64_t features, uint32_t with)
-{
-	struct op op[OPS];
+	static struct history y;
 	struct disk t;
+	int q;
 
 	open_disk(&t, features);
-	for (unsigned i = 0; i < OPS; i++)
-		guest_make(&t.d, &op[i].r, 4 * 512);
-	seed = with;
-	nversions = 1; /* 0: what was there at first */
-	ticks = 0;
+	history_open(&y, &t.d, seed);
 	for (unsigned n = 0; n < STEPS; n++) {
-		struct op *o = &op[draw(OPS)];
+		struct history_op *o = &y.op[history_draw(&y, HISTORY_OPS)];
 
-		if (o->r.id == DRIVER_NONE && draw(2) == 0)
-			put_op(&t, o);
-		else if (nheld > 0 && draw(3) != 0)
-			end_one(&t, draw(nheld));
-		else if (nheld > 0 && draw(3) == 0)
+		if (history_draw(&y, 2) == 0) {
+			q = history_put(&y, o);
+			if (q >= 0)
+				driver_kick(&t.d, (unsigned)q);
+			harness_run(&t.h);
+		} else if (nheld > 0 && history_draw(&y, 3) != 0) {
+			end_one(&t, history_draw(&y, nheld));
+		} else if (nheld > 0 && history_draw(&y, 3) == 0) {
 			/* Dies after the end and before the answer. */
-			end(backend(&t), draw(nheld));
-		if (draw(20) == 0)
-			die(&t, (uint64_t)draw(1 << 16) << draw(48),
-			    draw(2) == 0);
-		take_ops(&t, op);
+			end(backend(&t), history_draw(&y, nheld));
+		}
+		if (history_draw(&y, 20) == 0)
+			die(&t,
+			    (uint64_t)history_draw(&y, 1 << 16)
+				<< history_draw(&y, 48),
+			    history_draw(&y, 2) == 0);
+		history_take(&y);
 	}
 	harness_run(&t.h);
 	while (nheld > 0)
 		end_one(&t, 0);
-	take_ops(&t, op);
-	for (unsigned i = 0; i < OPS; i++)
-		CU_ASSERT_EQUAL(op[i].r.id, DRIVER_NONE);
-	check_sectors(0, SECTORS, content, ++ticks);
+	CU_ASSERT_EQUAL(history_take(&y), 0);
+	history_check(&y, 0, SECTORS, content, ++y.ticks);
 	harness_close(&t.h);
 }
 
