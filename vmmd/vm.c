@@ -479,7 +479,8 @@ set_running(struct vm *vm)
 		vm_end(vm, BULKHEAD__END_REASON__END_ERROR,
 		    "cannot start the vCPUs: %s", strerror(-r));
 	for (unsigned i = 0; i < vm->ndevices; i++)
-		device_want_spare(&vm->device[i]);
+		device_want_spare(
+		    &vm->device[i], SPARE_FIRST_NS + i * SPARE_APART_NS);
 }
 
 void
