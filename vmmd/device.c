@@ -511,7 +511,7 @@ void
 device_died(struct process *p, const char *how)
 {
 	struct device *d = p->device;
-	char failure[VM_TEXT];
+	char failure[VM_TEXT], died[sizeof(d->last_death)];
 	struct death death;
 	struct verdict verdict;
 
@@ -554,13 +554,15 @@ device_died(struct process *p, const char *how)
 		remove_device(d);
 		return;
 	}
-	client_event(d->vm, d->name, 2, "died: %s", d->last_death);
+	snprintf(died, sizeof(died), "%s", d->last_death);
 	d->restarts++;
 	d->state = DEVICE_RESTARTING;
 	if (verdict.delay_ns == 0)
 		device_start(d);
 	else
 		set_timer(d, verdict.delay_ns);
+	/* A vCPU may be waiting: who listens comes second. */
+	client_event(d->vm, d->name, 2, "died: %s", died);
 }
 
 static void
