@@ -276,7 +276,10 @@ open_one(
 		f->relay_link = -1;
 		return fd;
 	case OPTION_FILE_SOCKET:
-		return connector_connect(&file->address, &f->means, -1);
+		fd = connector_connect(&file->address, &f->means, -1);
+		if (fd == -ENOENT && file->address.host != NULL)
+			snprintf(why, size, "the host is unknown");
+		return fd;
 	case OPTION_FILE_CONNECTOR:
 		break;
 	}
