@@ -69,9 +69,9 @@ n=0; until ping -c 1 -W 1 10.9.0.3 >/dev/null || [ \$n -gt 60 ]; do
 E
 make_guest right "$modules" <<E
 ip link set eth0 up; ip addr add 10.9.0.2/24 dev eth0
-n=0; until ping -c 1 -W 1 10.9.0.1 >/dev/null || [ \$n -gt 60 ]; do
-	n=\$((n + 1)); done
-echo "test: sum \$(wget -q -O - http://10.9.0.1:80/file | sha256sum)"
+n=0; until wget -q -O /tmp/file http://10.9.0.1:80/file || [ \$n -gt 60 ]; do
+	n=\$((n + 1)); sleep 0.5; done
+echo "test: sum \$(sha256sum </tmp/file)"
 ip addr add 10.9.0.3/24 dev eth0
 n=0; until ping -c 1 -W 1 10.9.0.1 >/dev/null || [ \$n -gt 3 ]; do
 	n=\$((n + 1)); done; sleep 2

@@ -199,7 +199,7 @@ on_ready(struct device *d)
 	if (write(d->kick_fd, &one, sizeof(one)) < 0)
 		return; /* full: it is readable already */
 	release_mounts(d);
-	device_want_spare(d);
+	device_want_spare(d, spare_delay_ns(d->spares_lost));
 	client_event(d->vm, d->name, 2, "running again after %u us",
 	    (unsigned)((d->ready_ns - d->died_ns) / 1000));
 }
@@ -400,13 +400,13 @@ on_spare(evutil_socket_t fd, short what, void *arg)
 }
 
 void
-device_want_spare(struct device *d)
+device_want_spare(struct device *d, uint64_t delay_ns)
 {
 	if (d->on_spare == NULL)
 		d->on_spare = evtimer_new(d->vm->base, on_spare, d);
 	if (d->on_spare != NULL && wants_spare(d) &&
 	    !process_is_there(d->spare))
-		set_event(d->on_spare, spare_delay_ns(d->spares_lost));
+		set_event(d->on_spare, delay_ns);
 }
 
 static void
@@ -422,8 +422,7 @@ spare_died(struct device *d, const char *how)
 	if (vm_ending(d->vm))
 		return;
 	tell(d, 1, text);
-	d->spares_lost++;
-	device_want_spare(d);
+	device_want_spare(d, spare_delay_ns(++d->spares_lost));
 }
 
 /* The spare, if there is one, becomes the device. */
