@@ -279,7 +279,8 @@ void *device_state(struct device *dev);
 
 /*
  * Work: make the state as it is now the committed one, before something that
- * can not be taken back is done.  settle() is called only at the end.
+ * can not be taken back is done.  settle() is called only at the end.  The
+ * working copy is then in another place: ask device_state() again.
  */
 void device_commit(struct device *dev);
 

@@ -45,7 +45,7 @@ struct host {
 	void *context; /* the device's */
 	bool takes_up; /* started on a committed store: engine_take_up() */
 	bool works; /* the type has work that is polled for */
-	bool looks; /* it has fds to look at while it spins */
+	uint64_t slice_ns; /* how long it spins without a look at its fds */
 	uint64_t finish_by_ns; /* Finish came: at that time, idle or not */
 
 	uint64_t last_request_ns;
@@ -81,14 +81,52 @@ int host_say_hello(struct host *h);
  */
 void host_converse(struct host *h);
 
+/* ---- events.c ---- */
+
+/* An event that only ends a sleep; clears the eventfd if it is of one. */
+void host_on_wake(evutil_socket_t fd, short what, void *ctx);
+
+/* Have fn called with ctx whenever fd can be read; 0 or -ENOMEM. */
+int host_add_event(
+    struct host *h, struct event *ev, int fd, event_callback_fn fn, void *ctx);
+
 /* Watch the fds that Configure brought; 0 or -ENOMEM. */
 int host_add_events(struct host *h);
 
 /* device_watch() of the device of the host h. */
 int host_watch(void *h, int fd, uint32_t events);
 
+/* ---- loop.c ---- */
+
+/*
+ * Before each work call, so that a vCPU never waits for more than one of them.
+ * False: nothing more is to be done.
+ */
+bool host_before_work(struct host *h);
+
+/* After it: what the device began may soon have an end that polling sees. */
+void host_after_work(struct host *h);
+
 /* Finish came: end when the device is idle, or soon. */
 void host_finish_idle(struct host *h);
+
+/*
+ * Only an inline device is touched by other threads than the loop's: without
+ * one, the rings are polled without the lock.
+ */
+static inline void
+host_lock_inline(struct host *h)
+{
+	if (h->wake >= 0)
+		pthread_mutex_lock(&h->lock);
+}
+
+static inline void
+host_unlock_inline(struct host *h)
+{
+	if (h->wake >= 0)
+		pthread_mutex_unlock(&h->lock);
+}
 
 /* Send the platform event and the log line that the device has left. */
 void host_flush(struct host *h);

@@ -11,7 +11,6 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -25,85 +24,12 @@
 #define SPIN_ALONE_NS 4000u /* quiet for that long: let others have the core */
 #define SPIN_STRETCH  5u /* in a burst, spin that many times as long */
 #define SPIN_WAKE_NS  30000u /* what a sleep may have cost the other side */
-#define LOOK_NS	      5000u /* spin between two looks at the fds of the work */
 #define FINISH_NS     1000000000u /* until the device must have been idle */
-
-static void
-drain(evutil_socket_t fd)
-{
-	uint64_t count;
-
-	/* Nothing there: somebody else's wake-up; the reader looks anyway. */
-	if (read(fd, &count, sizeof(count)) < 0)
-		return;
-}
 
 static void
 on_control(evutil_socket_t fd UNUSED, short what UNUSED, void *ctx)
 {
 	host_converse(ctx);
-}
-
-/* The loop looks at rings, deadlines and effects in every turn. */
-static void
-on_wake(evutil_socket_t fd, short what, void *ctx UNUSED)
-{
-	if (!(what & EV_TIMEOUT))
-		drain(fd);
-}
-
-static void
-on_resample(evutil_socket_t fd, short what UNUSED, void *ctx)
-{
-	struct host *h = ctx;
-
-	drain(fd);
-	pthread_mutex_lock(&h->lock);
-	for (unsigned i = 0; i < h->dev.placement.nirqs; i++)
-		if (h->dev.irq[i].resample == fd)
-			engine_resample(&h->dev, i);
-	pthread_mutex_unlock(&h->lock);
-}
-
-static void
-on_stream(evutil_socket_t fd, short what UNUSED, void *ctx)
-{
-	struct host *h = ctx;
-
-	drain(fd);
-	pthread_mutex_lock(&h->lock);
-	for (unsigned i = 0; i < h->type->nstreams; i++)
-		if (h->dev.stream[i].in_data == fd ||
-		    h->dev.stream[i].out_space == fd)
-			engine_stream(&h->dev, i);
-	pthread_mutex_unlock(&h->lock);
-}
-
-static int
-watch(struct host *h, struct event *ev, int fd, event_callback_fn fn, void *ctx)
-{
-	if (event_assign(ev, h->base, fd, EV_READ | EV_PERSIST, fn, ctx) < 0 ||
-	    event_add(ev, NULL) < 0)
-		return -ENOMEM;
-	return 0;
-}
-
-/*
- * Only an inline device is touched by other threads than the loop's: without
- * one, the rings are polled without the lock.
- */
-static void
-lock_inline(struct host *h)
-{
-	if (h->wake >= 0)
-		pthread_mutex_lock(&h->lock);
-}
-
-static void
-unlock_inline(struct host *h)
-{
-	if (h->wake >= 0)
-		pthread_mutex_unlock(&h->lock);
 }
 
 /* One look at every ring.  Requests handled, or a negative errno. */
@@ -112,7 +38,7 @@ serve_once(struct host *h)
 {
 	int handled = 0, rc = 0;
 
-	lock_inline(h);
+	host_lock_inline(h);
 	for (unsigned i = 0; i < h->dev.vcpus; i++) {
 		for (unsigned n = 0; n < RING_SLOTS; n++) {
 			rc = engine_serve(&h->dev, i);
@@ -125,18 +51,30 @@ serve_once(struct host *h)
 	}
 	if (h->dev.error < 0)
 		rc = h->dev.error;
-	unlock_inline(h);
+	host_unlock_inline(h);
 	return rc < 0 ? rc : handled;
 }
 
-/* ---- work calls ---- */
+/*
+ * A guest that fills a FIFO or drains one makes a burst of accesses, each with
+ * an edge of its own: one eventfd write at its end tells of them all.
+ */
+static void
+send_late(struct host *h, bool outputs)
+{
+	host_lock_inline(h);
+	engine_send_irqs(&h->dev);
+	if (outputs)
+		engine_send_outputs(&h->dev);
+	host_unlock_inline(h);
+}
 
 /*
  * Before each work call, so that a vCPU never waits for more than one of them.
  * False: nothing more is to be done.
  */
-static bool
-before_work(struct host *h)
+bool
+host_before_work(struct host *h)
 {
 	int n;
 
@@ -145,160 +83,17 @@ before_work(struct host *h)
 	n = serve_once(h);
 	if (n < 0)
 		host_fail(h, n, "device");
+	if (n > 0)
+		send_late(h, false);
 	return n >= 0;
 }
 
 /* What the device began may soon have an end that is seen by polling. */
-static void
-after_work(struct host *h)
+void
+host_after_work(struct host *h)
 {
 	if (h->works)
 		h->last_request_ns = time_now_ns();
-}
-
-static void
-on_doorbell(evutil_socket_t fd, short what UNUSED, void *ctx)
-{
-	struct host_source *s = ctx;
-	struct host *h = s->host;
-
-	drain(fd);
-	/* One that is to finish takes on nothing: the next process will. */
-	if (h->finish_by_ns != 0 || !before_work(h))
-		return;
-	lock_inline(h);
-	engine_doorbell(&h->dev, s->index);
-	unlock_inline(h);
-	after_work(h);
-}
-
-static void
-on_link(evutil_socket_t fd, short what UNUSED, void *ctx)
-{
-	struct host_source *s = ctx;
-	struct host *h = s->host;
-
-	drain(fd);
-	if (h->finish_by_ns != 0 || !before_work(h))
-		return;
-	lock_inline(h);
-	if (engine_link_pending(&h->dev, s->index))
-		engine_link(&h->dev, s->index);
-	unlock_inline(h);
-	after_work(h);
-}
-
-static void
-on_ready(evutil_socket_t fd, short what, void *ctx)
-{
-	struct host_watched *w = ctx;
-	struct host *h = w->host;
-	uint32_t events = (what & EV_READ ? (uint32_t)EPOLLIN : 0) |
-	    (what & EV_WRITE ? (uint32_t)EPOLLOUT : 0);
-
-	/* A call before this one in the same turn may have ended the watch. */
-	events &= w->events;
-	if (!before_work(h) || events == 0)
-		return;
-	lock_inline(h);
-	engine_ready(&h->dev, fd, events);
-	unlock_inline(h);
-	after_work(h);
-}
-
-/* Room for the watch of an fd, kept for the fds that get its number later. */
-static struct host_watched *
-watched_of(struct host *h, unsigned fd)
-{
-	if (fd >= h->nwatched) {
-		unsigned n = MAX(fd + 1, 2 * h->nwatched);
-		struct host_watched **more =
-		    realloc(h->watched, n * sizeof(struct host_watched *));
-
-		if (!more)
-			return NULL;
-		for (unsigned i = h->nwatched; i < n; i++)
-			more[i] = NULL;
-		h->watched = more;
-		h->nwatched = n;
-	}
-	if (!h->watched[fd])
-		h->watched[fd] = calloc(1, sizeof(struct host_watched));
-	return h->watched[fd];
-}
-
-int
-host_watch(void *ctx, int fd, uint32_t events)
-{
-	struct host *h = ctx;
-	struct host_watched *w;
-	short what = (short)(EV_PERSIST | (events & EPOLLIN ? EV_READ : 0) |
-	    (events & EPOLLOUT ? EV_WRITE : 0));
-
-	BUG_ON(fd < 0);
-	w = watched_of(h, (unsigned)fd);
-	if (!w)
-		return -ENOMEM;
-	if (w->events == events)
-		return 0;
-	if (w->events != 0)
-		event_del(&w->event);
-	w->host = h;
-	w->events = events;
-	if (events == 0)
-		return 0;
-	h->looks = true;
-	if (event_assign(&w->event, h->base, fd, what, on_ready, w) < 0 ||
-	    event_add(&w->event, NULL) < 0) {
-		w->events = 0;
-		return -ENOMEM;
-	}
-	return 0;
-}
-
-static int
-watch_source(struct host *h, struct host_source *s, unsigned index, int fd,
-    event_callback_fn fn)
-{
-	s->host = h;
-	s->index = index;
-	return watch(h, &s->event, fd, fn, s);
-}
-
-int
-host_add_events(struct host *h)
-{
-	struct device *d = &h->dev;
-	int rc;
-
-	rc = watch(h, &h->kick, d->kick, on_wake, h);
-	for (unsigned i = 0; rc == 0 && i < d->placement.nirqs; i++)
-		if (d->irq[i].resample >= 0)
-			rc = watch(h, &h->resample[i], d->irq[i].resample,
-			    on_resample, h);
-	for (unsigned i = 0; rc == 0 && i < h->type->nstreams; i++) {
-		rc = watch(
-		    h, &h->space[i], d->stream[i].out_space, on_stream, h);
-		if (rc == 0)
-			rc = watch(
-			    h, &h->data[i], d->stream[i].in_data, on_stream, h);
-	}
-	for (unsigned i = 0; rc == 0 && i < h->type->doorbells.count; i++)
-		rc = watch_source(
-		    h, &h->doorbell[i], i, d->doorbell[i], on_doorbell);
-	for (unsigned i = 0; rc == 0 && i < h->type->nlinks; i++) {
-		struct engine_link *l = &d->link[i];
-
-		if (!l->memory)
-			continue;
-		rc = watch_source(h, &h->rx_data[i], i, l->rx_data, on_link);
-		if (rc == 0)
-			rc = watch_source(
-			    h, &h->tx_space[i], i, l->tx_space, on_link);
-	}
-	h->works = h->type->ops->pending || h->type->nlinks > 0;
-	h->looks = h->looks || h->works || h->type->doorbells.count > 0;
-	return rc;
 }
 
 /* Links and the device's own polling.  Calls made, or a negative errno. */
@@ -309,9 +104,9 @@ work_once(struct host *h)
 
 	if (!h->works)
 		return 0;
-	lock_inline(h);
+	host_lock_inline(h);
 	n = engine_poll(&h->dev);
-	unlock_inline(h);
+	host_unlock_inline(h);
 	return h->dev.error < 0 ? h->dev.error : (int)n;
 }
 
@@ -325,20 +120,6 @@ look_once(struct host *h)
 		return n;
 	calls = work_once(h);
 	return calls < 0 ? calls : n + calls;
-}
-
-/*
- * A guest that fills a FIFO or drains one makes a burst of accesses, each with
- * an edge of its own: one eventfd write at its end tells of them all.
- */
-static void
-send_late(struct host *h, bool outputs)
-{
-	lock_inline(h);
-	engine_send_irqs(&h->dev);
-	if (outputs)
-		engine_send_outputs(&h->dev);
-	unlock_inline(h);
 }
 
 /*
@@ -376,7 +157,7 @@ poll_rings(struct host *h)
 		now = time_now_ns();
 		if (busy)
 			h->last_request_ns = now;
-		if (now - start > (h->looks ? LOOK_NS : SLICE_NS))
+		if (now - start > h->slice_ns)
 			return 0;
 		if (!busy && now - h->last_request_ns >= h->spin_now_ns)
 			return 1;
@@ -427,7 +208,9 @@ serve(struct host *h)
 
 	/* Arm, look again, then sleep: pairs with ring_kick_needed(). */
 	ring_arm(h->dev.rings);
+	host_lock_inline(h);
 	engine_arm(&h->dev);
+	host_unlock_inline(h);
 	n = look_once(h);
 	if (n < 0)
 		goto fail;
@@ -447,16 +230,18 @@ fail:
 static bool
 set_timer(struct host *h)
 {
-	uint64_t wait, now, steps = h->dev.timer_steps;
+	uint64_t wait, now, steps;
 	struct timeval tv;
 
 	pthread_mutex_lock(&h->lock);
+	steps = h->dev.timer_steps;
 	wait = engine_timer(&h->dev);
+	steps = h->dev.timer_steps - steps;
 	h->sleep_until_ns =
 	    wait == UINT64_MAX ? wait : device_now(&h->dev) + wait;
 	pthread_mutex_unlock(&h->lock);
 	/* What the steps did may be work to poll for. */
-	if (wait == 0 || h->dev.timer_steps != steps)
+	if (wait == 0 || steps > 0)
 		return false;
 	if (h->finish_by_ns != 0) {
 		now = time_now_ns();
@@ -486,10 +271,11 @@ open_base(struct host *h)
 	event_config_free(cfg);
 	if (!h->base)
 		return -ENOMEM;
-	event_assign(&h->timer, h->base, -1, 0, on_wake, h);
-	if (h->wake >= 0 && watch(h, &h->waker, h->wake, on_wake, h) != 0)
+	event_assign(&h->timer, h->base, -1, 0, host_on_wake, h);
+	if (h->wake >= 0 &&
+	    host_add_event(h, &h->waker, h->wake, host_on_wake, h) != 0)
 		return -ENOMEM;
-	return watch(h, &h->control, h->channel.fd, on_control, h);
+	return host_add_event(h, &h->control, h->channel.fd, on_control, h);
 }
 
 void
@@ -507,18 +293,21 @@ turn(struct host *h)
 {
 	bool idle;
 
-	if (h->takes_up) {
+	if (h->takes_up && host_before_work(h)) {
 		h->takes_up = false;
-		lock_inline(h);
+		host_lock_inline(h);
 		engine_take_up(&h->dev);
-		unlock_inline(h);
+		host_unlock_inline(h);
 	}
 	idle = serve(h);
 	idle = set_timer(h) && idle;
 	host_flush(h);
-	if (h->finish_by_ns != 0 &&
-	    (engine_idle(&h->dev) || time_now_ns() >= h->finish_by_ns))
-		host_finish(h, HOST_EXIT_OK);
+	if (h->finish_by_ns != 0) {
+		host_lock_inline(h);
+		if (engine_idle(&h->dev) || time_now_ns() >= h->finish_by_ns)
+			host_finish(h, HOST_EXIT_OK);
+		host_unlock_inline(h);
+	}
 	return idle;
 }
 
@@ -602,6 +391,7 @@ init(struct host *h, const struct device_type *type, int control_fd, int wake)
 	h->type = type;
 	h->wake = wake;
 	h->sleep_until_ns = UINT64_MAX;
+	h->slice_ns = SLICE_NS;
 	pthread_mutex_init(&h->lock, NULL);
 	channel_init(&h->channel, control_fd, CHANNEL_DEVICE);
 	rc = make_context(h);
@@ -680,7 +470,8 @@ host_access(struct host *h, unsigned vcpu, const struct ring_request *req,
 		wake = h->dev.error != 0 || h->dev.line[0] ||
 		    h->dev.platform_cookie != h->dev.platform_sent ||
 		    (ops->deadline &&
-			ops->deadline(&h->dev) < h->sleep_until_ns);
+			ops->deadline(&h->dev) < h->sleep_until_ns) ||
+		    (ops->pending && ops->pending(&h->dev));
 		if (wake && write(h->wake, &one, sizeof(one)) < 0 &&
 		    errno != EAGAIN)
 			rc = -errno;

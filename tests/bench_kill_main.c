@@ -46,8 +46,8 @@ map_rings(const char *pid)
 		fd = open(path, O_RDONLY | O_CLOEXEC);
 		if (fd < 0)
 			continue;
-		set = mmap(
-		    NULL, ring_set_size(1), PROT_READ, MAP_SHARED, fd, 0);
+		set =
+		    mmap(NULL, ring_set_size(1), PROT_READ, MAP_SHARED, fd, 0);
 		close(fd);
 	}
 	if (d != NULL)

@@ -100,7 +100,7 @@ start_vm() {
 # await NAME PATTERN SECONDS
 await() {
 	waited=0
-	while ! grep -q "$2" "$work/$1.out"; do
+	while ! grep -qs "$2" "$work/$1.out"; do
 		sleep 0.1
 		waited=$((waited + 1))
 		if [ $waited -gt $(($3 * 10)) ] ||

@@ -123,6 +123,23 @@ kill_and_await(const struct vm_run *r, const char *type)
 	CU_ASSERT(next != 0 && next != pid);
 }
 
+/* Once every device has its spare, which takes a moment. */
+static unsigned
+count_settled_fds_of(pid_t broker)
+{
+	unsigned n = count_fds_of(broker), same = 0;
+
+	for (unsigned i = 0; i < 100 && same < 20; i++) {
+		unsigned now;
+
+		vm_sleep_ms(20);
+		now = count_fds_of(broker);
+		same = now == n ? same + 1 : 0;
+		n = now;
+	}
+	return n;
+}
+
 static void
 restarts_cost_the_broker_no_fd(void)
 {
@@ -134,16 +151,10 @@ restarts_cost_the_broker_no_fd(void)
 	CU_ASSERT(vm_await(&r, "go", 20000));
 	broker = vm_find_broker(&r);
 	CU_ASSERT_FATAL(broker != 0);
-	before = count_fds_of(broker);
+	before = count_settled_fds_of(broker);
 	for (unsigned i = 0; i < 12; i++)
 		kill_and_await(&r, types[i % ARRAY_LEN(types)]);
-	/* The last one may be in the middle of its start. */
-	for (unsigned i = 0; i < 100; i++) {
-		after = count_fds_of(broker);
-		if (after == before)
-			break;
-		vm_sleep_ms(10);
-	}
+	after = count_settled_fds_of(broker);
 	CU_ASSERT_EQUAL(after, before);
 	kill(r.pid, SIGTERM);
 	vm_finish(&r, 1);

@@ -50,6 +50,7 @@ struct option_device {
 	char type[OPTIONS_NAME], name[OPTIONS_NAME];
 	bool is_inline;
 	uint32_t restarts; /* per minute; 0: the default */
+	uint32_t spare; /* as DeviceConfig.spare */
 	unsigned program; /* 0: devhost, 1: devhost-ext */
 	bool network; /* its process stays in our network namespace */
 	/* The process at the other end of its link, which says nothing of it;

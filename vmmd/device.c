@@ -35,6 +35,7 @@ device_init(struct device *d, struct vm *vm)
 		.vm = vm,
 		.now = &d->process[0],
 		.spare = &d->process[1],
+		.mounts = -1,
 		.chosen = -1,
 		.store_mem = MEMORY_NONE,
 		.ring_mem = MEMORY_NONE,
@@ -126,6 +127,18 @@ device_configure(struct device *d)
 	set_deadline(d);
 }
 
+/*
+ * With the last reference to a dead process's mount namespace its mounts go,
+ * which can take milliseconds; whoever waits for its successor need not.
+ */
+static void
+release_mounts(struct device *d)
+{
+	if (d->mounts >= 0)
+		close(d->mounts);
+	d->mounts = -1;
+}
+
 /* ---- messages ---- */
 
 static void
@@ -185,7 +198,8 @@ on_ready(struct device *d)
 	/* The dead one may have taken the kick for a request with it. */
 	if (write(d->kick_fd, &one, sizeof(one)) < 0)
 		return; /* full: it is readable already */
-	device_want_spare(d);
+	release_mounts(d);
+	device_want_spare(d, spare_delay_ns(d->spares_lost));
 	client_event(d->vm, d->name, 2, "running again after %u us",
 	    (unsigned)((d->ready_ns - d->died_ns) / 1000));
 }
@@ -386,13 +400,13 @@ on_spare(evutil_socket_t fd, short what, void *arg)
 }
 
 void
-device_want_spare(struct device *d)
+device_want_spare(struct device *d, uint64_t delay_ns)
 {
 	if (d->on_spare == NULL)
 		d->on_spare = evtimer_new(d->vm->base, on_spare, d);
 	if (d->on_spare != NULL && wants_spare(d) &&
 	    !process_is_there(d->spare))
-		set_event(d->on_spare, spare_delay_ns(d->spares_lost));
+		set_event(d->on_spare, delay_ns);
 }
 
 static void
@@ -408,8 +422,7 @@ spare_died(struct device *d, const char *how)
 	if (vm_ending(d->vm))
 		return;
 	tell(d, 1, text);
-	d->spares_lost++;
-	device_want_spare(d);
+	device_want_spare(d, spare_delay_ns(++d->spares_lost));
 }
 
 /* The spare, if there is one, becomes the device. */
@@ -433,6 +446,9 @@ take_spare(struct device *d)
 static void
 forget_process(struct device *d)
 {
+	release_mounts(d);
+	d->mounts = d->now->mounts;
+	d->now->mounts = -1;
 	process_forget(d->now);
 	if (d->on_timer != NULL)
 		event_del(d->on_timer);
@@ -494,7 +510,7 @@ void
 device_died(struct process *p, const char *how)
 {
 	struct device *d = p->device;
-	char failure[VM_TEXT];
+	char failure[VM_TEXT], died[sizeof(d->last_death)];
 	struct death death;
 	struct verdict verdict;
 
@@ -537,13 +553,15 @@ device_died(struct process *p, const char *how)
 		remove_device(d);
 		return;
 	}
-	client_event(d->vm, d->name, 2, "died: %s", d->last_death);
+	snprintf(died, sizeof(died), "%s", d->last_death);
 	d->restarts++;
 	d->state = DEVICE_RESTARTING;
 	if (verdict.delay_ns == 0)
 		device_start(d);
 	else
 		set_timer(d, verdict.delay_ns);
+	/* A vCPU may be waiting: who listens comes second. */
+	client_event(d->vm, d->name, 2, "died: %s", died);
 }
 
 static void
@@ -640,6 +658,7 @@ void
 device_destroy(struct device *d)
 {
 	forget_process(d);
+	release_mounts(d);
 	process_forget(d->spare);
 	if (d->on_timer != NULL)
 		event_free(d->on_timer);

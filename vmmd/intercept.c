@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,6 +18,20 @@
 #define SPIN_ALONE 4000u /* from then on, let others have the core */
 #define SPIN_USUAL 10000u /* covers a handler */
 #define UNANSWERED UINT64_MAX
+
+struct port *
+port_new(unsigned vcpus)
+{
+	/* Of 64 bytes both, and so a multiple of the alignment. */
+	size_t size = sizeof(struct port) + vcpus * sizeof(struct port_lane);
+	struct port *p = aligned_alloc(64, size);
+
+	if (p == NULL)
+		return NULL;
+	memset(p, 0, size);
+	p->vcpus = vcpus;
+	return p;
+}
 
 static void
 kick(int fd)

@@ -57,6 +57,8 @@ process_forget(struct process *p)
 	channel_close(&p->channel);
 	if (p->pidfd >= 0)
 		close(p->pidfd);
+	if (p->mounts >= 0)
+		close(p->mounts);
 	process_init(p, p->device);
 }
 

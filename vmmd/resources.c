@@ -400,8 +400,10 @@ send_load(struct device *loader)
 	if (placements == NULL)
 		return -ENOMEM;
 	for (unsigned i = 0; i < vm->ndevices; i++) {
-		/* A packet process: no part of the machine. */
-		if (vm->device[i].placed.nregions == 0)
+		/* A packet process is no part of the machine, and the loader
+		 * knows the types of its own program, the first. */
+		if (vm->device[i].placed.nregions == 0 ||
+		    vm->device[i].config->program != 0)
 			continue;
 		bulkhead__placed_device__init(&placed[n]);
 		device_fill_placement(&placements[n], &vm->device[i]);

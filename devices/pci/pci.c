@@ -286,13 +286,13 @@ send_pending(struct pci_state *s)
 	if (!pci_master(s) ||
 	    (get16(s->config + s->msix + MSIX_CONTROL) & MSIX_MASK_ALL) != 0)
 		return;
-	for (unsigned i = 0; i < DEVICE_VECTORS_MAX; i++) {
-		uint64_t bit = 1ull << i;
+	for (uint64_t left = s->pending; left != 0; left &= left - 1) {
+		struct pci_vector *v = &s->vector[__builtin_ctzll(left)];
 
-		if (!(s->pending & bit) || s->vector[i].control & VECTOR_MASKED)
+		if (v->control & VECTOR_MASKED)
 			continue;
-		s->pending &= ~bit;
-		s->vector[i].sent++;
+		s->pending &= ~(left & -left);
+		v->sent++;
 	}
 }
 

@@ -256,14 +256,14 @@ struct cpu {
 			     ss) */
 	bool halted;
 	_Atomic uint32_t attention;
+	uint8_t watch; /* enabled breakpoints on data or ports, by number */
+	uint8_t debug_hits; /* of those, by the running instruction */
 
 	struct seg seg[SEG_COUNT + 1], ldtr, tr; /* the last: SEG_FLAT */
 	uint64_t gdt_base, idt_base;
 	uint32_t gdt_limit, idt_limit;
 	uint64_t cr0, cr2, cr3, cr4, cr8, efer;
 	uint64_t dr[8]; /* 7: by debug_set_dr7() */
-	uint8_t watch; /* enabled breakpoints on data or ports, by number */
-	uint8_t debug_hits; /* of those, by the running instruction */
 
 	union vreg v[16];
 	uint32_t mxcsr;
