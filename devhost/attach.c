@@ -159,7 +159,6 @@ copy_config(struct device *dev, const struct device_type *type,
 	dev->context = c->context;
 	dev->watch = c->watch;
 	dev->watcher = c->watcher;
-	dev->until_sample = 1;
 	snprintf(dev->name, sizeof(dev->name), "%s", c->name);
 	dev->placement = c->placement;
 	for (unsigned i = 0; i < dev->placement.nregions; i++) {

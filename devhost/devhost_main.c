@@ -91,6 +91,7 @@ run(const struct device_type *type)
 		.nsyscalls = manifest_syscalls(type, list),
 		.max_as_bytes = address_space(type),
 		.max_fds = FDS_MAX + type->fds,
+		.network = type->network,
 		.max_threads = uses_io_uring(type) ? KERNEL_THREADS_MAX : 0,
 		.max_file_bytes = type->nfiles > 0 ? FILE_BYTES_MAX : 0,
 	};

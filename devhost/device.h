@@ -279,7 +279,8 @@ void *device_state(struct device *dev);
 
 /*
  * Work: make the state as it is now the committed one, before something that
- * can not be taken back is done.  settle() is called only at the end.
+ * can not be taken back is done.  settle() is called only at the end.  The
+ * working copy is then in another place: ask device_state() again.
  */
 void device_commit(struct device *dev);
 
@@ -310,7 +311,7 @@ void device_irq(struct device *dev, unsigned irq, uint64_t level);
 /*
  * settle(): the count of messages that vector has sent.  Another one than
  * before sends the message that device_wire_vector() described; in a new
- * process any but 0 does.
+ * process any but 0 does.  0 never does: the vector has been held back since.
  */
 void device_msi(struct device *dev, unsigned vector, uint64_t count);
 

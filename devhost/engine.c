@@ -63,7 +63,7 @@ static unsigned
 next_sample(struct device *dev)
 {
 	dev->sample_seed = dev->sample_seed * 1664525u + 1013904223u;
-	return 1 + (dev->sample_seed >> 16) % (2 * STATS_SAMPLE - 1);
+	return 2 + (dev->sample_seed >> 16) % (2 * STATS_SAMPLE - 3);
 }
 
 static void
@@ -359,6 +359,9 @@ engine_start(struct device *dev,
 	bool fresh = store_is_fresh(&dev->store);
 	int rc;
 
+	/* Not the first access: that one is slow, whatever it does. */
+	dev->sample_seed = (uint32_t)time_now_ns();
+	dev->until_sample = next_sample(dev);
 	store_recover(&dev->store);
 	if (fresh) {
 		memset(store_state(&dev->store), 0, dev->type->state_size);

@@ -162,7 +162,7 @@ static const struct device_placement placements[] = {
 	{
 	    .regions = { { "pm", DEVICE_PIO, .base = 0x600, .size = REGS } },
 	    .nregions = 1,
-	    .irqs = { { 9, true } },
+	    .irqs = { { .gsi = 9, .level = true } },
 	    .nirqs = 1,
 	},
 };

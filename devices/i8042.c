@@ -202,7 +202,7 @@ static const struct device_placement placements[] = {
 	    .regions = { { "data", DEVICE_PIO, .base = 0x60, .size = 1 },
 		{ "command", DEVICE_PIO, .base = 0x64, .size = 1 } },
 	    .nregions = 2,
-	    .irqs = { { 1, false }, { 12, false } },
+	    .irqs = { { .gsi = 1 }, { .gsi = 12 } },
 	    .nirqs = 2,
 	},
 };

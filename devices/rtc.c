@@ -439,7 +439,7 @@ static const struct device_placement placements[] = {
 	{
 	    .regions = { { "cmos", DEVICE_PIO, .base = 0x70, .size = PORTS } },
 	    .nregions = 1,
-	    .irqs = { { 8, false } },
+	    .irqs = { { .gsi = 8 } },
 	    .nirqs = 1,
 	},
 };

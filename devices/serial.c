@@ -374,7 +374,7 @@ serial_acpi(struct aml *aml, const struct device_placement *placed,
 	{                                                                 \
 		.regions = { { "uart", DEVICE_PIO, .base = (port),        \
 		    .size = REGS } },                                     \
-		.nregions = 1, .irqs = { { (line), false } }, .nirqs = 1, \
+		.nregions = 1, .irqs = { { .gsi = (line) } }, .nirqs = 1, \
 	}
 static const struct device_placement placements[] = {
 	COM(0x3f8, 4),

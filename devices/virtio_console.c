@@ -101,8 +101,9 @@ struct console {
 /* An output chain that is not all in its stream. */
 struct output {
 	struct vq_chain chain;
-	uint64_t pos;
-	bool busy;
+	uint64_t pos; /* of its first byte */
+	bool held;
+	bool placed; /* pos is noted */
 };
 
 struct context {
@@ -168,6 +169,7 @@ emergency_put(struct device *dev)
 	if (s->emerg_pos == NOWHERE) {
 		s->emerg_pos = device_output_head(dev, 0);
 		device_commit(dev);
+		s = device_state(dev);
 	}
 	device_output(dev, 0, s->emerg_pos, s->emerg, s->emerg_n);
 	end = s->emerg_pos + s->emerg_n;
@@ -188,7 +190,8 @@ emergency_write(struct device *dev, uint8_t byte)
 	    head >= s->emerg_pos + s->emerg_n)
 		s->emerg_n = 0;
 	if (s->emerg_n == 0)
-		s->emerg_pos = c->out[0].busy ? NOWHERE : head;
+		s->emerg_pos =
+		    c->out[0].held && c->out[0].placed ? NOWHERE : head;
 	if (s->emerg_n < EMERGE)
 		s->emerg[s->emerg_n++] = byte;
 	else
@@ -218,19 +221,16 @@ output_put(struct device *dev, unsigned port)
 }
 
 static void
-output_take(struct device *dev, unsigned port, struct vq *q)
+output_take(struct device *dev, unsigned port)
 {
 	struct output *o = &((struct context *)device_context(dev))->out[port];
-	uint64_t head = device_output_head(dev, port);
 
+	o->held = true;
 	/* The cookie is the position + 1; 0: it was not noted yet. */
-	if (o->chain.cookie > 0) {
-		o->pos = MIN(o->chain.cookie - 1, head);
-	} else {
-		o->pos = head;
-		vq_note(q, &o->chain, head + 1);
-	}
-	o->busy = true;
+	o->placed = o->chain.cookie > 0;
+	if (o->placed)
+		o->pos =
+		    MIN(o->chain.cookie - 1, device_output_head(dev, port));
 	if (o->chain.out_bytes > CHAIN_MAX)
 		device_count(dev, BYTES_LOST, o->chain.out_bytes - CHAIN_MAX);
 }
@@ -243,18 +243,25 @@ output_run(struct device *dev, unsigned port)
 	struct vq *q = virtio_queue(dev, index);
 
 	while (virtio_live(dev) && q) {
-		if (!o->busy) {
+		if (!o->held) {
+			if (!virtio_pop(dev, index, &o->chain))
+				break;
+			output_take(dev, port);
+		}
+		if (!o->placed) {
 			if (port == 0 && !emergency_put(dev))
 				return;
-			if (!virtio_pop(dev, index, &o->chain))
-				return;
-			output_take(dev, port, q);
+			o->pos = device_output_head(dev, port);
+			vq_note(q, &o->chain, o->pos + 1);
+			o->placed = true;
 		}
 		if (!output_put(dev, port))
 			return;
 		virtio_push(dev, index, &o->chain, 0);
-		o->busy = false;
+		o->held = false;
 	}
+	if (port == 0 && !o->held)
+		(void)emergency_put(dev);
 }
 
 /* ---- input ---- */
@@ -287,10 +294,16 @@ input_fill(struct device *dev, unsigned port, const struct vq_chain *c)
 	return n;
 }
 
+static struct port *
+port_of(struct device *dev, unsigned port)
+{
+	return &((struct console *)device_state(dev))->port[port];
+}
+
 static void
 input_run(struct device *dev, unsigned port)
 {
-	struct port *p = &((struct console *)device_state(dev))->port[port];
+	struct port *p = port_of(dev, port);
 	unsigned index = rx_queue(port);
 	struct vq *q = virtio_queue(dev, index);
 	struct vq_chain c;
@@ -305,6 +318,7 @@ input_run(struct device *dev, unsigned port)
 		n = input_fill(dev, port, &c);
 		intend(dev, &p->rx, q, n);
 		device_commit(dev);
+		p = port_of(dev, port);
 		virtio_push(dev, index, &c, n);
 		p->in_pos += n;
 		p->rx.open = 0;
@@ -373,6 +387,7 @@ control_send(struct device *dev)
 		n = message_fill(s, port, event, &c);
 		intend(dev, &s->control, q, port << 8 | event);
 		device_commit(dev);
+		s = device_state(dev);
 		virtio_push(dev, CTL_RX, &c, n);
 		s->control.open = 0;
 		s->port[port].pending &= (uint8_t) ~(1u << event);
@@ -437,6 +452,7 @@ control_take(struct device *dev)
 				device_count(dev, CONTROL_BAD, 1);
 			s->controls_done = q->nused + 1;
 			device_commit(dev);
+			s = device_state(dev);
 		}
 		virtio_push(dev, CTL_TX, &c, 0);
 	}
@@ -473,7 +489,7 @@ console_quiesce(struct device *dev, unsigned index)
 	if (index == CTL_RX)
 		control_settle(dev);
 	else if (index != CTL_TX && index % 2)
-		c->out[port].busy = false;
+		c->out[port].held = false;
 	else if (index != CTL_TX)
 		input_settle(dev, port);
 }
@@ -482,12 +498,9 @@ static void
 console_stream(struct device *dev, unsigned port, uint64_t now_ns UNUSED)
 {
 	struct console *s = device_state(dev);
-	struct context *c = device_context(dev);
 
 	if (port >= s->ports)
 		return;
-	if (port == 0 && !c->out[0].busy)
-		(void)emergency_put(dev);
 	output_run(dev, port);
 	input_run(dev, port);
 }

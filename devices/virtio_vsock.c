@@ -187,6 +187,7 @@ take_packets(struct device *dev)
 			take_packet(dev, q, &c);
 			s->packets_done = q->nused + 1;
 			device_commit(dev);
+			s = device_state(dev);
 		}
 		virtio_push(dev, TX, &c, 0);
 	}
@@ -276,6 +277,7 @@ send_packets(struct device *dev)
 		s->intent.packet = p;
 		s->intent.open = 1;
 		device_commit(dev);
+		s = device_state(dev);
 		virtio_push(dev, RX, &c, n);
 		sent(dev, &p);
 		ctx->next_slot = p.slot + 1;
@@ -306,11 +308,13 @@ run(struct device *dev)
 	settle_intent(dev);
 	do {
 		take_packets(dev);
+		s = device_state(dev);
 		full = s->vsock.nresets == VSOCK_RESETS;
 		vsock_scan(&s->vsock, ctx->relay,
 		    virtio_live(dev) && virtio_queue(dev, RX), ctx->gone,
 		    device_now(dev));
 		send_packets(dev);
+		s = device_state(dev);
 	} while (full && s->vsock.nresets < VSOCK_RESETS);
 	after = connections(&s->vsock);
 	if (after > before)

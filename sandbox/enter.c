@@ -201,7 +201,7 @@ no_new_privs(struct entering *e)
 static int
 landlock(struct entering *e)
 {
-	return sandbox_landlock(&e->what);
+	return sandbox_landlock(e->policy, &e->what);
 }
 
 static int

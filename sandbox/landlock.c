@@ -1,6 +1,6 @@
 /*
  * Landlock: a rule set that handles everything this kernel knows and allows
- * nothing.  It stands behind the empty root: it holds even for a directory fd
+ * nothing (but the network to a process that lives by it).  It stands behind the empty root: it holds even for a directory fd
  * that somebody hands to the process.
  */
 #include <errno.h>
@@ -43,7 +43,7 @@ fill(struct ruleset *r, long abi)
 }
 
 int
-sandbox_landlock(const char **what)
+sandbox_landlock(const struct sandbox_policy *p, const char **what)
 {
 	struct ruleset rules = { 0 };
 	size_t size;
@@ -55,6 +55,8 @@ sandbox_landlock(const char **what)
 	if (abi < 0)
 		return -errno;
 	size = fill(&rules, abi);
+	if (p->network)
+		rules.net = 0;
 	fd = (int)syscall(__NR_landlock_create_ruleset, &rules, size, 0);
 	if (fd < 0)
 		return -errno;

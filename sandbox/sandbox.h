@@ -109,6 +109,7 @@ struct sandbox_policy {
 	unsigned max_fds; /* highest fd + 1; 0: 256 */
 	unsigned max_threads; /* that may live at once; 0: no new one */
 	rlim_t max_file_bytes; /* highest offset written; 0: 1 TiB */
+	bool network; /* it may use TCP, which Landlock otherwise forbids */
 	/* Steps to take: SANDBOX_* bits; 0: all.  Those of sandbox_spawn() are
 	 * not taken here, only checked. */
 	uint64_t steps;

@@ -171,6 +171,31 @@ spoil_kernel(void)
 }
 
 static void
+expand(char *out, size_t size, const char *in)
+{
+	size_t n = 0;
+
+	for (; *in != '\0' && n + sizeof(folder) < size; in++) {
+		if (*in == '@')
+			n += (size_t)snprintf(out + n, size - n, "%s", folder);
+		else
+			out[n++] = *in;
+	}
+	out[n] = '\0';
+}
+
+static void
+write_text(const char *name, const char *text)
+{
+	FILE *f = create(name);
+	char expanded[1024];
+
+	expand(expanded, sizeof(expanded), text);
+	fputs(expanded, f);
+	fclose(f);
+}
+
+static void
 make_files(void)
 {
 	FILE *f;
@@ -190,6 +215,21 @@ make_files(void)
 	f = create("large");
 	CU_ASSERT_EQUAL(ftruncate(fileno(f), 300 << 20), 0);
 	fclose(f);
+	f = create("disk");
+	CU_ASSERT_EQUAL(ftruncate(fileno(f), 1 << 20), 0);
+	fclose(f);
+	write_text("good.json",
+	    "{ \"hypervisor\": \"soft\", \"kernel\": \"guests/hello.elf\",\n"
+	    "  \"rng\": true, \"disk\": { \"path\": \"@/disk\" } }\n");
+	write_text("key.json", "{ \"cpus\": 1,\n\n  \"bogus\": \"@\" }\n");
+	write_text("cut.json", "{ \"kernel\": \"@\",\n");
+	write_text("value.json", "{ \"name\": \"a\",\n  \"memory\": \"@\" }\n");
+	write_text("type.json",
+	    "{ \"device\": [\n    { \"name\": \"a\", \"type\": \"bogus\",\n"
+	    "      \"x\": \"@\" }] }\n");
+	write_text("disk.json",
+	    "{ \"kernel\": \"guests/hello.elf\",\n"
+	    "  \"disk\": [{ \"path\": \"@/nothing\" }] }\n");
 }
 
 static void
@@ -311,14 +351,169 @@ static const struct input options[] = {
 	    "BULKHEAD_LIBEXEC", NULL, false },
 };
 
+#define AS_USER "exec setpriv --reuid 1234 --regid 1234 --clear-groups " HELLO
+
+static const struct input disks[] = {
+	{ "a_missing_disk", HELLO "--disk path=@/nothing", EXIT_INPUT,
+	    "vmmctl: --disk path=@/nothing: No such file or directory", NULL,
+	    false },
+	{ "an_empty_disk", HELLO "--disk path=@/empty", EXIT_INPUT,
+	    "--disk path=@/empty: the file is empty", NULL, false },
+	{ "half_a_sector", HELLO "--disk path=@/text", EXIT_INPUT,
+	    "--disk path=@/text: 20 bytes are not a multiple of a sector's 512",
+	    NULL, false },
+	{ "a_folder_as_a_disk", HELLO "--disk path=@", EXIT_INPUT,
+	    "--disk path=@: Is a directory", NULL, false },
+	{ "a_folder_to_read", HELLO "--disk path=@,readonly=on", EXIT_INPUT,
+	    "--disk path=@: a directory", NULL, false },
+	{ "a_device_that_is_no_disk", HELLO "--disk path=/dev/zero", EXIT_INPUT,
+	    "--disk path=/dev/zero: not a regular file or block device", NULL,
+	    false },
+	{ "a_disk_that_may_not_be_written",
+	    "chmod 444 @/disk; " AS_USER "--disk path=@/disk", EXIT_INPUT,
+	    "--disk path=@/disk: Permission denied: it is not writable; see "
+	    "readonly=on",
+	    NULL, true },
+	{ "a_disk_that_may_not_be_read",
+	    "chmod 0 @/disk; " AS_USER "--disk path=@/disk,readonly=on",
+	    EXIT_INPUT, "--disk path=@/disk: Permission denied\n", NULL, true },
+	{ "one_disk_twice",
+	    HELLO "--disk path=@/disk --disk path=@/disk,readonly=on",
+	    EXIT_INPUT, "--disk path=@/disk: in use by a virtual machine", NULL,
+	    false },
+	{ "one_disk_for_two_readers",
+	    HELLO "--disk path=@/disk,readonly=on --disk "
+		  "path=@/disk,readonly=on",
+	    EXIT_POWEROFF, "hello from a guest", NULL, false },
+	{ "a_disk_of_one_name_too_many", HELLO "--disk path=@/disk,id=rtc",
+	    EXIT_USAGE, "--disk rtc: the name rtc is that of a rtc", NULL,
+	    false },
+	{ "an_interface_that_is_not_ours",
+	    AS_USER "--net tap,ifname=bulkhead-none", EXIT_ERROR,
+	    "--net tap,ifname=bulkhead-none: ", NULL, true },
+	{ "a_socket_in_no_folder", HELLO "--vsock cid=3,socket=@/nothing/s",
+	    EXIT_INPUT, "--vsock socket=@/nothing/s: No such file or directory",
+	    NULL, false },
+	{ "a_socket_where_a_file_is", HELLO "--vsock cid=3,socket=@/text",
+	    EXIT_INPUT, "--vsock socket=@/text: Address already in use", NULL,
+	    false },
+	{ "a_socket_that_was_left_behind",
+	    HELLO "--vsock cid=3,socket=@/s && " HELLO
+		  "--vsock cid=3,socket=@/s && test ! -e @/s",
+	    EXIT_POWEROFF, "hello from a guest", NULL, false },
+};
+
+static const struct input configurations[] = {
+	{ "a_good_configuration", "vmmctl/vmmctl run --config @/good.json",
+	    EXIT_POWEROFF, "hello from a guest", NULL, false },
+	{ "a_good_one_that_is_only_checked",
+	    "vmmctl/vmmctl config --check @/good.json", EXIT_POWEROFF,
+	    "@/good.json: ok: ", NULL, false },
+	{ "a_good_one_that_is_not_run",
+	    "vmmctl/vmmctl run --config @/good.json --dry-run", EXIT_POWEROFF,
+	    "", NULL, false },
+	{ "a_layout_of_one", "vmmctl/vmmctl layout --config @/good.json",
+	    EXIT_POWEROFF, "blk0", "rng0", false },
+	{ "a_missing_configuration", HELLO "--config @/nothing", EXIT_USAGE,
+	    "--config @/nothing: No such file or directory", NULL, false },
+	{ "a_folder_as_a_configuration", HELLO "--config @", EXIT_USAGE,
+	    "--config @: not a regular file", NULL, false },
+	{ "an_empty_configuration", HELLO "--config @/empty", EXIT_USAGE,
+	    "run: @/empty:1: ", NULL, false },
+	{ "a_configuration_that_is_cut", HELLO "--config @/cut.json",
+	    EXIT_USAGE, "run: @/cut.json:2: ", NULL, false },
+	{ "an_unknown_key", HELLO "--config @/key.json", EXIT_USAGE,
+	    "run: @/key.json:3: unknown key bogus", NULL, false },
+	{ "a_value_that_is_none", HELLO "--config @/value.json", EXIT_USAGE,
+	    "run: @/value.json:2: memory @: not a size such as 256M or 2G",
+	    NULL, false },
+	{ "a_type_that_is_none", HELLO "--config @/type.json", EXIT_USAGE,
+	    "run: @/type.json:2: device bogus: unknown device type; known are:",
+	    NULL, false },
+	{ "a_disk_in_it_that_is_missing",
+	    "vmmctl/vmmctl run --config @/disk.json", EXIT_INPUT,
+	    "@/disk.json:2: --disk path=@/nothing: No such file or directory",
+	    NULL, false },
+};
+
+#define CTL "vmmctl/vmmctl "
+
+static const struct input commands[] = {
+	{ "no_command", CTL, EXIT_USAGE, "usage: vmmctl COMMAND", NULL, false },
+	{ "an_unknown_command", CTL "bogus", EXIT_USAGE,
+	    "unknown command bogus; known are: run ps devices", NULL, false },
+	{ "stats_of_nothing", CTL "stats", EXIT_USAGE, "usage: vmmctl stats VM",
+	    NULL, false },
+	{ "stats_of_nobody", CTL "stats bulkhead-nobody", EXIT_NO_VM,
+	    "no VM bulkhead-nobody is running", NULL, false },
+	{ "stats_in_an_unknown_format", CTL "stats x --format xml", EXIT_USAGE,
+	    "--format xml: unknown; known are: table json prometheus", NULL,
+	    false },
+	{ "a_parameter_without_a_value", CTL "set x blk0 bps", EXIT_USAGE,
+	    "set: bps: not KEY=VALUE", NULL, false },
+	{ "no_parameter_at_all", CTL "set x blk0", EXIT_USAGE,
+	    "usage: vmmctl set VM DEVICE KEY=VALUE", NULL, false },
+	{ "a_parameter_of_nobody", CTL "set bulkhead-nobody blk0 bps=1",
+	    EXIT_NO_VM, "no VM bulkhead-nobody is running", NULL, false },
+	{ "top_at_no_interval", CTL "top x --interval 0", EXIT_USAGE,
+	    "--interval 0: not a number from 0.1 to 3600", NULL, false },
+	{ "top_of_nobody", CTL "top bulkhead-nobody", EXIT_NO_VM,
+	    "no VM bulkhead-nobody is running", NULL, false },
+	{ "a_configuration_without_check", CTL "config x", EXIT_USAGE,
+	    "usage: vmmctl config --check FILE", NULL, false },
+	{ "the_console_of_nobody", CTL "console bulkhead-nobody", EXIT_NO_VM,
+	    "no VM bulkhead-nobody is running", NULL, false },
+	{ "help", CTL "run --help", EXIT_POWEROFF, "--disk path=FILE",
+	    "Exit status: 0 done", false },
+};
+
+/* What is asked of a machine, and of its devices, as it runs. */
+#define WITH_VM(command)                                                      \
+	CTL "run --hypervisor soft --kernel guests/bench_recover.elf "        \
+	    "--disk path=@/disk --rng --detach --name input-vm && { " command \
+	    "; r=$?; " CTL "shutdown input-vm --force; exit $r; }"
+
+static const struct input running[] = {
+	{ "devices_have_addresses", WITH_VM(CTL "devices input-vm"),
+	    EXIT_POWEROFF, "virtio-blk", "00:01.0", false },
+	{ "stats_of_all", WITH_VM(CTL "stats input-vm"), EXIT_POWEROFF,
+	    "virtio-rng", "serial", false },
+	{ "stats_of_one", WITH_VM(CTL "stats input-vm blk0"), EXIT_POWEROFF,
+	    "blk0 (virtio-blk)", "queue_depth_max", false },
+	{ "stats_as_json", WITH_VM(CTL "stats input-vm --format=json"),
+	    EXIT_POWEROFF, "\"vcpus\": [", "\"name\": \"blk0\"", false },
+	{ "stats_for_prometheus",
+	    WITH_VM(CTL "stats input-vm --format=prometheus"), EXIT_POWEROFF,
+	    "# TYPE bulkhead_device_reads_total counter",
+	    "device=\"blk0\",type=\"virtio-blk\"", false },
+	{ "stats_of_no_device", WITH_VM(CTL "stats input-vm nosuch"),
+	    EXIT_NO_VM, "no such device", NULL, false },
+	{ "a_parameter_that_changes",
+	    WITH_VM(CTL "set input-vm blk0 bps=1000000 iops=100"),
+	    EXIT_POWEROFF, "input-vm", NULL, false },
+	{ "a_parameter_that_cannot", WITH_VM(CTL "set input-vm blk0 bogus=1"),
+	    EXIT_USAGE, "bogus", NULL, false },
+	{ "a_parameter_of_no_device", WITH_VM(CTL "set input-vm nosuch a=1"),
+	    EXIT_NO_VM, "nosuch", NULL, false },
+	{ "the_socket_of_a_detached_one",
+	    CTL "run --hypervisor soft --kernel guests/bench_recover.elf "
+		"--vsock cid=3,socket=@/s --detach --name input-vm && "
+		"test -S @/s && " CTL "shutdown input-vm --force && "
+		"while test -e @/s; do sleep 0.02; done",
+	    EXIT_POWEROFF, "input-vm", NULL, false },
+	{ "a_disk_of_another", WITH_VM(HELLO "--disk path=@/disk"), EXIT_INPUT,
+	    "--disk path=@/disk: in use by a virtual machine", NULL, false },
+};
+
 static const struct input hosts[] = {
 	{ "no_kvm_here", NO_KVM, EXIT_NO_HYPERVISOR,
-	    "hypervisor kvm: ", "No such file", true },
+	    "hypervisor kvm: ", "/dev/kvm: No such file", true },
 	{ "kvm_is_not_for_us",
 	    "unshare -m sh -c 'mount -t tmpfs none /dev;"
 	    "mknod -m 666 /dev/null c 1 3; mknod -m 600 /dev/kvm c 10 232;"
 	    "exec setpriv --reuid 1234 --regid 1234 --clear-groups " KVM "'",
-	    EXIT_NO_HYPERVISOR, "hypervisor kvm: ", "Permission denied", true },
+	    EXIT_NO_HYPERVISOR,
+	    "hypervisor kvm: ", "/dev/kvm: Permission denied", true },
 	{ "auto_goes_on_without_kvm",
 	    "unshare -m sh -c 'mount -t tmpfs none /dev;"
 	    "mknod -m 666 /dev/null c 1 3; exec vmmctl/vmmctl run --kernel "
@@ -335,20 +530,6 @@ static const struct input hosts[] = {
 	{ "without_a_sandbox", HELLO "--sandbox off", EXIT_POWEROFF,
 	    "the devices run without a sandbox", "hello from a guest", false },
 };
-
-static void
-expand(char *out, size_t size, const char *in)
-{
-	size_t n = 0;
-
-	for (; *in != '\0' && n + sizeof(folder) < size; in++) {
-		if (*in == '@')
-			n += (size_t)snprintf(out + n, size - n, "%s", folder);
-		else
-			out[n++] = *in;
-	}
-	out[n] = '\0';
-}
 
 static bool
 can_make_namespaces(void)
@@ -403,6 +584,30 @@ bad_options_are_refused(void)
 }
 
 static void
+bad_disks_and_sockets_are_refused(void)
+{
+	run_table(disks, ARRAY_LEN(disks));
+}
+
+static void
+bad_configurations_are_refused(void)
+{
+	run_table(configurations, ARRAY_LEN(configurations));
+}
+
+static void
+commands_say_what_they_want(void)
+{
+	run_table(commands, ARRAY_LEN(commands));
+}
+
+static void
+a_running_vm_is_asked(void)
+{
+	run_table(running, ARRAY_LEN(running));
+}
+
+static void
 what_the_host_forbids_is_said(void)
 {
 	run_table(hosts, ARRAY_LEN(hosts));
@@ -411,6 +616,10 @@ what_the_host_forbids_is_said(void)
 static const struct named_test tests[] = {
 	NAMED_TEST(bad_kernels_are_refused),
 	NAMED_TEST(bad_options_are_refused),
+	NAMED_TEST(bad_disks_and_sockets_are_refused),
+	NAMED_TEST(bad_configurations_are_refused),
+	NAMED_TEST(commands_say_what_they_want),
+	NAMED_TEST(a_running_vm_is_asked),
 	NAMED_TEST(what_the_host_forbids_is_said),
 };
 
@@ -442,7 +651,8 @@ int
 main(void)
 {
 	static const char *const needed[] = { "vmmctl/vmmctl", "vmmd/vmmd",
-		"vmmd/vmmd-inline", "devhost/devhost", "guests/hello.elf" };
+		"vmmd/vmmd-inline", "devhost/devhost", "guests/hello.elf",
+		"guests/bench_recover.elf" };
 	char dir[] = "/tmp/bulkhead-build-XXXXXX", command[PATH_MAX];
 	int rc;
 

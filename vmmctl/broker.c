@@ -94,6 +94,7 @@ fill_device(
 	c->name = connect_text(d->name);
 	c->placement = connect_text(d->is_inline ? "inline" : "isolated");
 	c->restarts = d->restarts;
+	c->spare = d->spare;
 	c->program = d->program;
 	c->network = d->network;
 	for (unsigned j = 0; j < d->nparams; j++) {

@@ -14,37 +14,48 @@ _vmmctl() {
 	local command=${COMP_WORDS[1]} words=''
 
 	if ((COMP_CWORD == 1)); then
-		words='run ps devices kill console shutdown layout --help --version'
+		words='run ps devices stats top set kill console shutdown layout
+			config --help --version'
 		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 		return
 	fi
 	case $prev in
-	--kernel | --initrd)
+	--kernel | --initrd | --config | --check)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
 	--hypervisor) words='auto kvm soft' ;;
 	--sandbox) words='on best-effort off' ;;
 	--wait-policy) words='latency balanced density' ;;
-	--format) words='table json' ;;
+	--format)
+		words='table json'
+		[[ $command == stats ]] && words+=' prometheus'
+		;;
+	--disk) words='path=' ;;
+	--net) words='user tap,ifname= switch:' ;;
+	--vsock) words='cid=' ;;
 	--signal) words='KILL STOP CONT TERM SEGV ABRT' ;;
 	*)
 		case $command in
 		run | layout)
-			words='--kernel --initrd --cmdline --memory --cpus --name
-				--hypervisor --device --placement --sandbox
-				--wait-policy --console --no-console --detach
-				--quiet --verbose --help'
+			words='--config --kernel --initrd --cmdline --memory --cpus
+				--name --hypervisor --disk --net --vsock
+				--virtio-console --rng --balloon --device
+				--placement --sandbox --wait-policy --console
+				--no-console --detach --dry-run --quiet
+				--verbose --help'
 			;;
-		devices | kill | console | shutdown)
+		config) words='--check --help' ;;
+		devices | stats | top | set | kill | console | shutdown)
 			if ((COMP_CWORD == 2)); then
 				words=$(_vmmctl_vms)
 			elif ((COMP_CWORD == 3)) &&
-				[[ $command == kill || $command == console ]]; then
+				[[ $command =~ ^(kill|console|stats|set)$ ]]; then
 				words=$(_vmmctl_devices "${COMP_WORDS[2]}")
 			fi
 			case $command in
-			devices) words+=' --format' ;;
+			devices | stats) words+=' --format' ;;
+			top) words+=' --interval' ;;
 			kill) words+=' --signal' ;;
 			shutdown) words+=' --force' ;;
 			esac

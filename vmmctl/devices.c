@@ -53,6 +53,13 @@ pci_address(char out[16], const Bulkhead__DeviceInfo *v)
 	return out;
 }
 
+/* Does it decode nothing now? */
+static bool
+is_unmapped(const Bulkhead__Region *r)
+{
+	return r->start == UINT64_MAX || (r->bar && r->start == 0);
+}
+
 static void
 print_resources(FILE *out, const Bulkhead__Placement *p)
 {
@@ -63,7 +70,7 @@ print_resources(FILE *out, const Bulkhead__Placement *p)
 
 		if (r->space == BULKHEAD__SPACE__PCI_CONFIG)
 			continue;
-		if (r->start == UINT64_MAX)
+		if (is_unmapped(r))
 			fprintf(out, " %s:-+%" PRIx64, space_name(r), r->size);
 		else
 			fprintf(out, " %s:%" PRIx64 "+%" PRIx64, space_name(r),
@@ -97,6 +104,8 @@ devices_print_table(FILE *out, const Bulkhead__Description *d)
 		    (double)v->cpu_ns / 1e9, pci_address(pci, v), v->syscalls,
 		    v->sandbox);
 		print_resources(out, v->resources);
+		if (v->last_death[0] != '\0')
+			fprintf(out, " (last death: %s)", v->last_death);
 		fputc('\n', out);
 	}
 }
@@ -124,7 +133,7 @@ add_resources(json_t *o, const Bulkhead__Placement *p)
 
 		set_text(region, "name", r->name);
 		set_text(region, "space", space_name(r));
-		if (r->start == UINT64_MAX)
+		if (is_unmapped(r))
 			json_object_set_new(region, "base", json_null());
 		else
 			set_whole(region, "base", r->start);

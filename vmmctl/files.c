@@ -22,6 +22,7 @@
 
 #define SECTOR	 512
 #define LEAVE_NS 3000000000u
+#define LOCK_NS	 1000000000u
 
 /* ---- disks ---- */
 
@@ -32,15 +33,21 @@
 static int
 lock_disk(int fd, bool readonly, char *why, size_t size)
 {
+	const struct timespec pause = { .tv_nsec = 10000000 };
+	uint64_t deadline = time_now_ns() + LOCK_NS;
 	struct flock lock = {
 		.l_type = readonly ? F_RDLCK : F_WRLCK,
 		.l_whence = SEEK_SET,
 	};
 
+	/* The kernel closes a machine's files a moment after its end. */
+	while (fcntl(fd, F_OFD_SETLK, &lock) < 0 &&
+	    (errno == EAGAIN || errno == EACCES) && time_now_ns() < deadline)
+		nanosleep(&pause, NULL);
 	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
 		return 0;
 	if (errno == EAGAIN || errno == EACCES) {
-		snprintf(why, size, "in use by another virtual machine");
+		snprintf(why, size, "in use by a virtual machine");
 		return -EBUSY;
 	}
 	/* Where there are no locks there is nobody to lock out. */
@@ -80,7 +87,9 @@ check_disk(int fd, char *why, size_t size)
 int
 files_open_disk(const struct option_file *file, char *why, size_t size)
 {
-	int flags = (file->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC |
+	/* O_EXCL: a block device that is mounted, or part of another, is not
+	 * to be written; to a file it means nothing. */
+	int flags = (file->readonly ? O_RDONLY : O_RDWR | O_EXCL) | O_CLOEXEC |
 	    O_NONBLOCK | (file->dsync ? O_DSYNC : 0);
 	int fd = open(file->what, flags | (file->direct ? O_DIRECT : 0)), r;
 
@@ -267,7 +276,10 @@ open_one(
 		f->relay_link = -1;
 		return fd;
 	case OPTION_FILE_SOCKET:
-		return connector_connect(&file->address, &f->means, -1);
+		fd = connector_connect(&file->address, &f->means, -1);
+		if (fd == -ENOENT && file->address.host != NULL)
+			snprintf(why, size, "the host is unknown");
+		return fd;
 	case OPTION_FILE_CONNECTOR:
 		break;
 	}

@@ -10,13 +10,18 @@ static const char general[] =
     "  run       start a virtual machine\n"
     "  ps        list the running virtual machines\n"
     "  devices   show the devices of one\n"
+    "  stats     show what they count, as a table, JSON or for Prometheus\n"
+    "  top       watch them\n"
+    "  set       change a parameter of a running device\n"
     "  kill      kill a device; it comes back, the guest does not notice\n"
-    "  console   attach to a serial console\n"
+    "  console   attach to a console\n"
     "  shutdown  press the power button, or stop at once\n"
     "  layout    print the address layout that `run` would make\n"
+    "  config    check a configuration file\n"
     "vmmctl COMMAND --help says more; vmmctl --version.\n";
 
 static const char run_options_help[] =
+    "  --config FILE            JSON that says the same; options override it\n"
     "  --kernel FILE            bzImage or ELF with a PVH note\n"
     "  --initrd FILE            initial RAM disk\n"
     "  --cmdline TEXT           kernel command line\n"
@@ -24,16 +29,31 @@ static const char run_options_help[] =
     "  --cpus N                 1 to 64; 1\n"
     "  --name NAME              vm-PID\n"
     "  --hypervisor NAME        auto, kvm or soft; auto\n"
+    "  --disk path=FILE[,readonly=on][,cache=MODE][,serial=TEXT][,queues=N]\n"
+    "         [,bps=N][,iops=N]  a raw image, a block device, or\n"
+    "                           nbd://HOST[:PORT]/EXPORT or\n"
+    "                           nbd+unix:///EXPORT?socket=PATH\n"
+    "  --net user[,hostfwd=tcp|udp:[ADDR]:PORT-[ADDR]:PORT]...[,mac=MAC]\n"
+    "  --net tap,ifname=NAME[,mac=MAC]\n"
+    "  --net switch:NAME[,mac=MAC]  a switch that your machines share\n"
+    "  --vsock cid=N,socket=PATH  guest sockets; PATH and PATH_PORT on the "
+    "host\n"
+    "  --virtio-console[=ports=N]  virtio consoles\n"
+    "  --rng                    entropy\n"
+    "  --balloon[=size=SIZE]    a memory balloon\n"
     "  --device TYPE[,KEY=VALUE...]  add a device, or set options of one of\n"
-    "                           the platform's; name=NAME, restarts=N (per\n"
-    "                           minute) and the type's own keys\n"
+    "                           the platform's\n"
+    "                           All devices: id=NAME, restarts=N (per "
+    "minute),\n"
+    "                           spare=on, off or auto\n"
     "  --placement DEVICE=WHERE isolated (a process of its own) or inline\n"
     "  --sandbox MODE           on, best-effort or off; on\n"
     "  --wait-policy POLICY     latency, balanced or density: how long a vCPU\n"
     "                           spins before it sleeps; balanced\n"
-    "  --console DEVICE         the serial device to attach to\n"
+    "  --console DEVICE[:STREAM]  the device to attach to\n"
     "  --no-console             attach to none\n"
     "  --detach                 leave it running and return\n"
+    "  --dry-run                check and open everything, start nothing\n"
     "  --quiet, --verbose       fewer, more messages on standard error\n";
 
 static const struct {
@@ -52,14 +72,29 @@ static const struct {
 	{ "devices",
 	    "usage: vmmctl devices VM [--format table|json]\n"
 	    "Show the devices of a virtual machine.\n" },
+	{ "stats",
+	    "usage: vmmctl stats VM [DEVICE] [--format "
+	    "table|json|prometheus]\n"
+	    "Show what its devices count.  Times are of a sample, one in "
+	    "32.\n" },
+	{ "top",
+	    "usage: vmmctl top VM [--interval SECONDS]\n"
+	    "Watch what its devices do.  q leaves.\n" },
+	{ "set",
+	    "usage: vmmctl set VM DEVICE KEY=VALUE...\n"
+	    "Change parameters of a running device, such as a disk's bps and\n"
+	    "iops or a balloon's size (MiB).\n" },
+	{ "config",
+	    "usage: vmmctl config --check FILE\n"
+	    "Would `run --config FILE` take it?  Opens no file but that.\n" },
 	{ "kill",
 	    "usage: vmmctl kill VM DEVICE [--signal SIGNAL]\n"
 	    "Send a signal (KILL) to a device's process.  A device that is\n"
 	    "killed is started again, and this does not count on its "
 	    "budget.\n" },
 	{ "console",
-	    "usage: vmmctl console VM [DEVICE]\n"
-	    "Attach to a serial console.  On a terminal, Ctrl-] q leaves and\n"
+	    "usage: vmmctl console VM [DEVICE[:STREAM]]\n"
+	    "Attach to a console.  On a terminal, Ctrl-] q leaves and\n"
 	    "Ctrl-] Ctrl-] types one Ctrl-].\n" },
 	{ "shutdown",
 	    "usage: vmmctl shutdown VM [--force]\n"
@@ -68,8 +103,8 @@ static const struct {
 
 static const char exit_help[] =
     "Exit status: 0 done (of run: the guest powered off), 1 error, 2 usage,\n"
-    "3 reset, 4 crash, 5 stopped by request, 6 bad kernel or initrd, 7 no\n"
-    "hypervisor, 8 no sandbox, 9 no such VM or device.\n";
+    "3 reset, 4 crash, 5 stopped by request, 6 bad kernel, initrd or disk,\n"
+    "7 no hypervisor, 8 no sandbox, 9 no such VM or device.\n";
 
 int
 command_help(const char *command, int code)

@@ -115,6 +115,20 @@ set_restarts(struct option_parse *p, struct option_device *d, const char *value)
 	return 0;
 }
 
+static int
+set_spare(struct option_parse *p, struct option_device *d, const char *value)
+{
+	static const char *const values[] = { "auto", "off", "on" };
+
+	for (unsigned i = 0; i < ARRAY_LEN(values); i++)
+		if (strcmp(value, values[i]) == 0) {
+			d->spare = i;
+			return 0;
+		}
+	return option_complain(
+	    p, "%s: spare=%s: not auto, off or on", d->option, value);
+}
+
 /* What is left of the list after the keys of ours goes to the device. */
 static int
 add_params(struct option_parse *p, struct option_device *d,
@@ -125,6 +139,8 @@ add_params(struct option_parse *p, struct option_device *d,
 	for (unsigned i = 0; r == 0 && i < l->n; i++) {
 		if (strcmp(l->kv[i].key, "restarts") == 0)
 			r = set_restarts(p, d, l->kv[i].value);
+		else if (strcmp(l->kv[i].key, "spare") == 0)
+			r = set_spare(p, d, l->kv[i].value);
 		else if (strcmp(l->kv[i].key, "id") != 0 &&
 		    !option_is_word(ours, l->kv[i].key))
 			r = add_param(p, d, l->kv[i].key, l->kv[i].value);

@@ -50,6 +50,7 @@ struct option_device {
 	char type[OPTIONS_NAME], name[OPTIONS_NAME];
 	bool is_inline;
 	uint32_t restarts; /* per minute; 0: the default */
+	uint32_t spare; /* as DeviceConfig.spare */
 	unsigned program; /* 0: devhost, 1: devhost-ext */
 	bool network; /* its process stays in our network namespace */
 	/* The process at the other end of its link, which says nothing of it;
@@ -110,6 +111,10 @@ void options_free(struct run_options *o);
  */
 int options_resolve_devices(struct run_options *o,
     const struct known_type *types, unsigned ntypes, char *err, size_t size);
+
+/* Are the types of all devices that were asked for among these? */
+bool options_types_known(const struct run_options *o,
+    const struct known_type *types, unsigned ntypes);
 
 /* One line of `devhost --list`.  False: it is not one. */
 bool options_parse_type(struct known_type *t, const char *line);

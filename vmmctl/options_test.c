@@ -113,13 +113,17 @@ static const struct complaint cases[] = {
 	    "--device rtc: base: not KEY=VALUE" },
 	{ "refuses_unknown_device_option", { "--device", "rtc,color=red" },
 	    "--device rtc: unknown option color; known are: name restarts "
+	    "spare "
 	    "base,drift" },
 	{ "refuses_option_of_one_without", { "--device", "serial,x=1" },
-	    "--device serial: unknown option x; known are: name restarts" },
+	    "--device serial: unknown option x; known are: name restarts "
+	    "spare" },
 	{ "refuses_a_bad_device_name", { "--device", "rtc,name=a b" },
 	    "--device rtc: name=a b: a name is 1 to 31 of a-z A-Z 0-9 . _ -" },
 	{ "refuses_the_name_of_another", { "--device", "rtc,name=serial" },
 	    "--device rtc: the name serial is that of a serial" },
+	{ "refuses_half_a_spare", { "--device", "rtc,spare=half" },
+	    "--device: spare=half: not auto, off or on" },
 	{ "refuses_no_restarts", { "--device", "rtc,restarts=0" },
 	    "--device rtc: restarts=0: not a number from 1 to 100000" },
 	{ "refuses_a_device_given_twice",
@@ -159,7 +163,7 @@ static const struct complaint device_cases[] = {
 	    "--disk: serial=123456789012345678901: longer than 20 "
 	    "characters" },
 	{ "refuses_an_unknown_key_of_a_disk", { "--disk", "path=/a,color=red" },
-	    "--disk blk0: unknown option color; known are: name restarts "
+	    "--disk blk0: unknown option color; known are: name restarts spare "
 	    "serial,cache,read-only,bps" },
 	{ "refuses_two_disks_of_one_name",
 	    { "--disk", "path=/a,id=x", "--disk", "path=/b,id=x" },
@@ -201,11 +205,13 @@ static const struct complaint device_cases[] = {
 	{ "refuses_a_type_that_is_not_there", { "--net", "switch:lan" },
 	    "--net: no device host here has the device type net-switch" },
 	{ "refuses_an_unknown_key_of_a_network", { "--net", "user,speed=1" },
-	    "--net net0: unknown option speed; known are: name restarts mac "
+	    "--net net0: unknown option speed; known are: name restarts spare "
+	    "mac "
 	    "hostfwd" },
 	{ "refuses_the_key_of_another_network",
 	    { "--net", "tap,ifname=t,hostfwd=x" },
 	    "--net net0: unknown option hostfwd; known are: name restarts "
+	    "spare "
 	    "mac" },
 	{ "takes_vsock", { "--vsock", "cid=3,socket=/s" }, NULL },
 	{ "refuses_the_cid_of_the_host", { "--vsock", "cid=2,socket=/s" },

@@ -40,6 +40,16 @@ find_type(const struct known_type *types, unsigned n, const char *name)
 	return NULL;
 }
 
+bool
+options_types_known(const struct run_options *o, const struct known_type *types,
+    unsigned ntypes)
+{
+	for (unsigned i = 0; i < o->ndevices; i++)
+		if (find_type(types, ntypes, o->devices[i].type) == NULL)
+			return false;
+	return true;
+}
+
 static struct option_device *
 find_device(struct option_device *d, unsigned n, const char *name)
 {
@@ -129,7 +139,7 @@ check_params(struct option_parse *p, struct option_device *d,
 		p->where = d->where;
 		return option_complain(p,
 		    "%s %s: unknown option %s; known are: name "
-		    "restarts%s%s%s%s",
+		    "restarts spare%s%s%s%s",
 		    d->option, called(d), param.key,
 		    t->options[0] != '\0' ? " " : "", t->options,
 		    u != NULL && u->options[0] != '\0' ? " " : "",

@@ -21,6 +21,7 @@ static const struct {
 	{ "layout", command_layout },
 	{ "config", command_config },
 	{ "stats", command_stats },
+	{ "top", command_top },
 	{ "set", command_set },
 };
 

@@ -392,6 +392,7 @@ send_load(struct device *loader)
 	Bulkhead__PlacedDevice *list[VM_DEVICES_MAX];
 	struct placement_message *placements;
 	const int fds[] = { vm->kernel_fd, vm->ram.fd, vm->initrd_fd };
+	unsigned n = 0;
 	int r;
 
 	bulkhead__load__init(&load);
@@ -399,19 +400,18 @@ send_load(struct device *loader)
 	if (placements == NULL)
 		return -ENOMEM;
 	for (unsigned i = 0; i < vm->ndevices; i++) {
-		struct device *d = &vm->device[i];
-		size_t n = load.n_devices;
-
-		/* The loader is in the first program, and knows its types. */
-		if (d->config->program != 0)
+		/* A packet process is no part of the machine, and the loader
+		 * knows the types of its own program, the first. */
+		if (vm->device[i].placed.nregions == 0 ||
+		    vm->device[i].config->program != 0)
 			continue;
 		bulkhead__placed_device__init(&placed[n]);
-		device_fill_placement(&placements[n], d);
-		placed[n].type = d->type;
-		placed[n].name = d->name;
+		device_fill_placement(&placements[n], &vm->device[i]);
+		placed[n].type = vm->device[i].type;
+		placed[n].name = vm->device[i].name;
 		placed[n].placement = &placements[n].placement;
 		list[n] = &placed[n];
-		load.n_devices++;
+		n++;
 	}
 	load.has_initrd = vm->initrd_fd >= 0;
 	load.cmdline = vm->config->cmdline;
@@ -419,6 +419,7 @@ send_load(struct device *loader)
 	load.ram_high = vm->layout.high;
 	load.vcpus = vm->nvcpus;
 	load.devices = list;
+	load.n_devices = n;
 	r = channel_send(&loader->now->channel, BULKHEAD__ENVELOPE__BODY_LOAD,
 	    &load, fds, load.has_initrd ? 3 : 2, 0);
 	free(placements);

@@ -1,9 +1,8 @@
 /* When a dead device comes back, and when it does not. */
 #include "vmmd/supervisor.h"
 
-#include <CUnit/Basic.h>
-
 #include "proto/base.h"
+#include "tests/named_tests.h"
 
 #define SECOND 1000000000ull
 #define LONG   (10 * SECOND)
@@ -143,33 +142,40 @@ the_default_budget_survives_fifty_kills_in_twenty_seconds(void)
 			.restart);
 }
 
+static void
+spares_come_slower_the_more_of_them_are_lost(void)
+{
+	static const struct {
+		unsigned lost;
+		uint64_t delay_ms;
+	} cases[] = {
+		{ 0, 50 },
+		{ 1, 200 },
+		{ 2, 800 },
+		{ 5, 51200 },
+		{ 6, 60000 },
+		{ UINT32_MAX, 60000 },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+		CU_ASSERT_EQUAL(
+		    spare_delay_ns(cases[i].lost), cases[i].delay_ms * 1000000);
+}
+
+static const struct named_test tests[] = {
+	NAMED_TEST(budget_allows_a_burst_of_a_minutes_worth),
+	NAMED_TEST(budget_refills_steadily),
+	NAMED_TEST(budget_survives_a_clock_that_stands_or_steps_back),
+	NAMED_TEST(backoff_doubles_up_to_a_second_and_forgets),
+	NAMED_TEST(ordered_deaths_cost_nothing),
+	NAMED_TEST(hopeless_devices_are_removed_at_once),
+	NAMED_TEST(a_request_that_kills_every_time_ends_the_device),
+	NAMED_TEST(the_default_budget_survives_fifty_kills_in_twenty_seconds),
+	NAMED_TEST(spares_come_slower_the_more_of_them_are_lost),
+};
+
 int
 main(void)
 {
-	CU_pSuite s;
-	unsigned failed;
-
-	if (CU_initialize_registry() != CUE_SUCCESS)
-		return 1;
-	s = CU_add_suite("supervisor", NULL, NULL);
-	CU_add_test(s, "budget_allows_a_burst_of_a_minutes_worth",
-	    budget_allows_a_burst_of_a_minutes_worth);
-	CU_add_test(s, "budget_refills_steadily", budget_refills_steadily);
-	CU_add_test(s, "budget_survives_a_clock_that_stands_or_steps_back",
-	    budget_survives_a_clock_that_stands_or_steps_back);
-	CU_add_test(s, "backoff_doubles_up_to_a_second_and_forgets",
-	    backoff_doubles_up_to_a_second_and_forgets);
-	CU_add_test(
-	    s, "ordered_deaths_cost_nothing", ordered_deaths_cost_nothing);
-	CU_add_test(s, "hopeless_devices_are_removed_at_once",
-	    hopeless_devices_are_removed_at_once);
-	CU_add_test(s, "a_request_that_kills_every_time_ends_the_device",
-	    a_request_that_kills_every_time_ends_the_device);
-	CU_add_test(s,
-	    "the_default_budget_survives_fifty_kills_in_twenty_seconds",
-	    the_default_budget_survives_fifty_kills_in_twenty_seconds);
-	CU_basic_run_tests();
-	failed = CU_get_number_of_failures();
-	CU_cleanup_registry();
-	return failed != 0;
+	return named_tests_run("supervisor", tests, ARRAY_LEN(tests));
 }

@@ -356,6 +356,39 @@ user_timer(struct device *dev, uint64_t now_ns)
 
 /* ---- start ---- */
 
+static ssize_t
+send_nowhere(const void *buf UNUSED, size_t n, void *opaque UNUSED)
+{
+	return (ssize_t)n;
+}
+
+static int64_t
+no_time(void *opaque UNUSED)
+{
+	return 0;
+}
+
+/* What the libraries do once, they do before the sandbox. */
+static void
+rehearse(void)
+{
+	static const SlirpCb nothing = {
+		.send_packet = send_nowhere,
+		.clock_get_ns = no_time,
+	};
+	const SlirpConfig config = {
+		.version = 3,
+		.in_enabled = true,
+		.vnetwork.s_addr = htonl(0x0a000200),
+		.vnetmask.s_addr = htonl(0xffffff00),
+		.vhost.s_addr = htonl(0x0a000202),
+	};
+	Slirp *slirp = slirp_new(&config, &nothing, NULL);
+
+	if (slirp != NULL)
+		slirp_cleanup(slirp);
+}
+
 static int
 user_prepare(const struct device_type *type UNUSED, void *context)
 {
@@ -366,6 +399,7 @@ user_prepare(const struct device_type *type UNUSED, void *context)
 	/* The heap grows by brk() alone: no mremap() to be allowed. */
 	mallopt(M_MMAP_MAX, 0);
 	shim_prepare(c->resolv);
+	rehearse();
 	return 0;
 }
 
