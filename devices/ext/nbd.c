@@ -2,6 +2,7 @@
 #include "devices/ext/nbd.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -676,7 +677,7 @@ nbd_connect(struct nbd *n, int fd)
 {
 	uint64_t end = device_now(n->dev) + NBD_GREET_NS;
 	const char *why;
-	int copy_fd = dup(fd), rc;
+	int copy_fd = fcntl(fd, F_DUPFD, 0), rc;
 
 	if (copy_fd < 0)
 		return -errno;
