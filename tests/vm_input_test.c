@@ -495,6 +495,12 @@ static const struct input running[] = {
 	    EXIT_USAGE, "bogus", NULL, false },
 	{ "a_parameter_of_no_device", WITH_VM(CTL "set input-vm nosuch a=1"),
 	    EXIT_NO_VM, "nosuch", NULL, false },
+	{ "the_socket_of_a_detached_one",
+	    CTL "run --hypervisor soft --kernel guests/bench_recover.elf "
+		"--vsock cid=3,socket=@/s --detach --name input-vm && "
+		"test -S @/s && " CTL "shutdown input-vm --force && "
+		"while test -e @/s; do sleep 0.02; done",
+	    EXIT_POWEROFF, "input-vm", NULL, false },
 	{ "a_disk_of_another", WITH_VM(HELLO "--disk path=@/disk"), EXIT_INPUT,
 	    "--disk path=@/disk: in use by a virtual machine", NULL, false },
 };
