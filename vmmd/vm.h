@@ -247,6 +247,8 @@ struct proc_memory {
 
 /* Open /proc, once and for all. */
 void proc_init(void);
+/* Is a uid of the host one that our user namespace has? */
+bool proc_uid_is_mapped(uid_t uid);
 /* An fd that keeps its mount namespace; -1. */
 int proc_hold_mounts(pid_t pid);
 /* Zeroes for what cannot be read. */
