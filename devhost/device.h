@@ -311,7 +311,7 @@ void device_irq(struct device *dev, unsigned irq, uint64_t level);
 /*
  * settle(): the count of messages that vector has sent.  Another one than
  * before sends the message that device_wire_vector() described; in a new
- * process any but 0 does.
+ * process any but 0 does.  0 never does: the vector has been held back since.
  */
 void device_msi(struct device *dev, unsigned vector, uint64_t count);
 

@@ -14,8 +14,8 @@
 #endif
 
 #define PAGE 4096u
-/* A message with its buffer, and what unpacking it takes. */
-#define STACK_BYTES (96u << 10)
+/* What a message, its unpacking and the first requests take. */
+#define STACK_BYTES (24u << 10)
 #define HEAP_BYTES  (16u << 10)
 
 /* The linker's: where the program begins, and where its data ends. */

@@ -7,7 +7,7 @@
  * is finished here (net/nic_rx.c).
  */
 #include <errno.h>
-#include <stdio.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,19 +31,28 @@ struct config {
 /* ---- options ---- */
 
 static int
+hex_digit(char c)
+{
+	static const char digits[] = "0123456789abcdef";
+	const char *at = c ? strchr(digits, c | 0x20) : NULL;
+
+	return at ? (int)(at - digits) : -1;
+}
+
+/* The address of a station, as 52:54:00:12:34:56. */
+static int
 parse_mac(const char *val, uint8_t mac[6])
 {
-	unsigned b[6];
-	int end = 0;
-
-	if (strlen(val) != 17 ||
-	    sscanf(val, "%2x:%2x:%2x:%2x:%2x:%2x%n", &b[0], &b[1], &b[2], &b[3],
-		&b[4], &b[5], &end) != 6 ||
-	    end != 17 || (b[0] & 1))
+	if (strlen(val) != 17)
 		return -EINVAL;
-	for (unsigned i = 0; i < 6; i++)
-		mac[i] = (uint8_t)b[i];
-	return 0;
+	for (unsigned i = 0; i < 6; i++, val += 3) {
+		int high = hex_digit(val[0]), low = hex_digit(val[1]);
+
+		if (high < 0 || low < 0 || val[2] != (i < 5 ? ':' : '\0'))
+			return -EINVAL;
+		mac[i] = (uint8_t)(high << 4 | low);
+	}
+	return mac[0] & 1 ? -EINVAL : 0;
 }
 
 /* A whole number with an optional k, M or G (of 1000). */
@@ -190,7 +199,13 @@ static bool
 nic_valid(const void *state)
 {
 	const struct nic *s = state;
+	const uint8_t *bytes = state;
 
+	/* As bytes: a bool of another value is not one to be read. */
+	for (size_t i = offsetof(struct nic, up);
+	     i <= offsetof(struct nic, all_vlans); i++)
+		if (bytes[i] > 1)
+			return false;
 	return s->pairs_max >= 1 && s->pairs_max <= NIC_PAIRS_MAX &&
 	    s->pairs >= 1 && s->pairs <= s->pairs_max &&
 	    s->nunicast <= NIC_MACS_MAX && s->nmulticast <= NIC_MACS_MAX &&
@@ -235,13 +250,6 @@ nic_config_read(struct device *dev, void *config)
 	if (s->announce && virtio_has(dev, NET_F_GUEST_ANNOUNCE))
 		c.status |= STATUS_ANNOUNCE;
 	memcpy(config, &c, sizeof(c));
-}
-
-static void
-nic_config_write(struct device *dev UNUSED, unsigned offset UNUSED,
-    unsigned n UNUSED, uint64_t value UNUSED)
-{
-	/* All of it is read-only in this version; 5.1.4. */
 }
 
 /* ---- work ---- */
@@ -328,7 +336,6 @@ static const struct virtio_class class = {
 	.configure = nic_configure,
 	.reconfigure = nic_reconfigure,
 	.config_read = nic_config_read,
-	.config_write = nic_config_write,
 	.driver_reset = nic_driver_reset,
 	.driver_ok = nic_driver_ok,
 	.start = nic_start,

@@ -227,7 +227,8 @@ receive_now(struct channel *c, struct channel_message *m)
 		struct cmsghdr align;
 		char bytes[CMSG_SPACE(CHANNEL_FDS_MAX * sizeof(int))];
 	} control;
-	uint8_t bytes[CHANNEL_BYTES_MAX];
+	/* Not on the stack, where it would be cleared and touched in full. */
+	static _Thread_local uint8_t bytes[CHANNEL_BYTES_MAX];
 	struct iovec iov = { .iov_base = bytes, .iov_len = sizeof(bytes) };
 	struct msghdr msg = {
 		.msg_iov = &iov,

@@ -176,7 +176,7 @@ child_confine(void)
 	return err ? err : seccomp_load(f);
 }
 
-NORETURN static void
+UNPROTECTED NORETURN static void
 child_main(struct native *n, int in, int out)
 {
 	static const int signals[] = { SIGSEGV, SIGILL, SIGFPE, SIGTRAP,

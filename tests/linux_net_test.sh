@@ -50,7 +50,8 @@ done
 E
 start_vm nat --net "user,id=net0,hostfwd=tcp:127.0.0.1:$forward-:80"
 await nat 'test: serves' 240 || :
-got=$("$busybox" wget -q -T 10 -O - "http://127.0.0.1:$forward/hello" || :)
+got=$(printf 'GET /hello HTTP/1.0\r\n\r\n' |
+	timeout 10 "$busybox" nc 127.0.0.1 "$forward" | tail -n 1 || :)
 [ "$got" = "from the guest" ] || fail "the forwarded port said '$got'"
 "$vmmctl" set "nat-$$" net0 link=down >/dev/null || fail "link=down"
 finish_vm nat 60
@@ -60,17 +61,20 @@ says nat "test: sum $sum"
 # ---- two VMs through the switch ----
 make_guest left "$modules" <<E
 ip link set eth0 up; ip addr add 10.9.0.1/24 dev eth0
-dd if=/dev/urandom of=/tmp/file bs=1M count=4 2>/dev/null
-echo "test: sum \$(sha256sum </tmp/file)"
-nc -l -p 7 </tmp/file >/tmp/back
-echo "test: back \$(sha256sum </tmp/back)"
+mkdir /tmp/www; dd if=/dev/urandom of=/tmp/www/file bs=1M count=4 2>/dev/null
+echo "test: sum \$(sha256sum </tmp/www/file)"
+httpd -p 80 -h /tmp/www
+n=0; until ping -c 1 -W 1 10.9.0.3 >/dev/null || [ \$n -gt 60 ]; do
+	n=\$((n + 1)); done
 E
 make_guest right "$modules" <<E
 ip link set eth0 up; ip addr add 10.9.0.2/24 dev eth0
-n=0; until ping -c 1 -W 1 10.9.0.1 >/dev/null || [ \$n -gt 60 ]; do
-	n=\$((n + 1)); done
-nc 10.9.0.1 7 </etc/nothing 2>/dev/null >/tmp/file || nc 10.9.0.1 7 </dev/null >/tmp/file
+n=0; until wget -q -O /tmp/file http://10.9.0.1:80/file || [ \$n -gt 60 ]; do
+	n=\$((n + 1)); sleep 0.5; done
 echo "test: sum \$(sha256sum </tmp/file)"
+ip addr add 10.9.0.3/24 dev eth0
+n=0; until ping -c 1 -W 1 10.9.0.1 >/dev/null || [ \$n -gt 3 ]; do
+	n=\$((n + 1)); done; sleep 2
 E
 start_vm left --net "switch:lan-$$"
 left_pid=$vm_pid

@@ -436,6 +436,75 @@ static const struct input configurations[] = {
 	    NULL, false },
 };
 
+#define CTL "vmmctl/vmmctl "
+
+static const struct input commands[] = {
+	{ "no_command", CTL, EXIT_USAGE, "usage: vmmctl COMMAND", NULL, false },
+	{ "an_unknown_command", CTL "bogus", EXIT_USAGE,
+	    "unknown command bogus; known are: run ps devices", NULL, false },
+	{ "stats_of_nothing", CTL "stats", EXIT_USAGE, "usage: vmmctl stats VM",
+	    NULL, false },
+	{ "stats_of_nobody", CTL "stats bulkhead-nobody", EXIT_NO_VM,
+	    "no VM bulkhead-nobody is running", NULL, false },
+	{ "stats_in_an_unknown_format", CTL "stats x --format xml", EXIT_USAGE,
+	    "--format xml: unknown; known are: table json prometheus", NULL,
+	    false },
+	{ "a_parameter_without_a_value", CTL "set x blk0 bps", EXIT_USAGE,
+	    "set: bps: not KEY=VALUE", NULL, false },
+	{ "no_parameter_at_all", CTL "set x blk0", EXIT_USAGE,
+	    "usage: vmmctl set VM DEVICE KEY=VALUE", NULL, false },
+	{ "a_parameter_of_nobody", CTL "set bulkhead-nobody blk0 bps=1",
+	    EXIT_NO_VM, "no VM bulkhead-nobody is running", NULL, false },
+	{ "top_at_no_interval", CTL "top x --interval 0", EXIT_USAGE,
+	    "--interval 0: not a number from 0.1 to 3600", NULL, false },
+	{ "top_of_nobody", CTL "top bulkhead-nobody", EXIT_NO_VM,
+	    "no VM bulkhead-nobody is running", NULL, false },
+	{ "a_configuration_without_check", CTL "config x", EXIT_USAGE,
+	    "usage: vmmctl config --check FILE", NULL, false },
+	{ "the_console_of_nobody", CTL "console bulkhead-nobody", EXIT_NO_VM,
+	    "no VM bulkhead-nobody is running", NULL, false },
+	{ "help", CTL "run --help", EXIT_POWEROFF, "--disk path=FILE",
+	    "Exit status: 0 done", false },
+};
+
+/* What is asked of a machine, and of its devices, as it runs. */
+#define WITH_VM(command)                                                      \
+	CTL "run --hypervisor soft --kernel guests/bench_recover.elf "        \
+	    "--disk path=@/disk --rng --detach --name input-$$ && { " command \
+	    "; r=$?; " CTL "shutdown input-$$ --force; exit $r; }"
+
+static const struct input running[] = {
+	{ "devices_have_addresses", WITH_VM(CTL "devices input-$$"),
+	    EXIT_POWEROFF, "virtio-blk", "00:01.0", false },
+	{ "stats_of_all", WITH_VM(CTL "stats input-$$"), EXIT_POWEROFF,
+	    "virtio-rng", "serial", false },
+	{ "stats_of_one", WITH_VM(CTL "stats input-$$ blk0"), EXIT_POWEROFF,
+	    "blk0 (virtio-blk)", "queue_depth_max", false },
+	{ "stats_as_json", WITH_VM(CTL "stats input-$$ --format=json"),
+	    EXIT_POWEROFF, "\"vcpus\": [", "\"name\": \"blk0\"", false },
+	{ "stats_for_prometheus",
+	    WITH_VM(CTL "stats input-$$ --format=prometheus"), EXIT_POWEROFF,
+	    "# TYPE bulkhead_device_reads_total counter",
+	    "device=\"blk0\",type=\"virtio-blk\"", false },
+	{ "stats_of_no_device", WITH_VM(CTL "stats input-$$ nosuch"),
+	    EXIT_NO_VM, "no such device", NULL, false },
+	{ "a_parameter_that_changes",
+	    WITH_VM(CTL "set input-$$ blk0 bps=1000000 iops=100"),
+	    EXIT_POWEROFF, "input-", NULL, false },
+	{ "a_parameter_that_cannot", WITH_VM(CTL "set input-$$ blk0 bogus=1"),
+	    EXIT_USAGE, "bogus", NULL, false },
+	{ "a_parameter_of_no_device", WITH_VM(CTL "set input-$$ nosuch a=1"),
+	    EXIT_NO_VM, "nosuch", NULL, false },
+	{ "the_socket_of_a_detached_one",
+	    CTL "run --hypervisor soft --kernel guests/bench_recover.elf "
+		"--vsock cid=3,socket=@/s --detach --name input-$$ && "
+		"test -S @/s && " CTL "shutdown input-$$ --force && "
+		"while test -e @/s; do sleep 0.02; done",
+	    EXIT_POWEROFF, "input-", NULL, false },
+	{ "a_disk_of_another", WITH_VM(HELLO "--disk path=@/disk"), EXIT_INPUT,
+	    "--disk path=@/disk: in use by a virtual machine", NULL, false },
+};
+
 static const struct input hosts[] = {
 	{ "no_kvm_here", NO_KVM, EXIT_NO_HYPERVISOR,
 	    "hypervisor kvm: ", "/dev/kvm: No such file", true },
@@ -527,6 +596,18 @@ bad_configurations_are_refused(void)
 }
 
 static void
+commands_say_what_they_want(void)
+{
+	run_table(commands, ARRAY_LEN(commands));
+}
+
+static void
+a_running_vm_is_asked(void)
+{
+	run_table(running, ARRAY_LEN(running));
+}
+
+static void
 what_the_host_forbids_is_said(void)
 {
 	run_table(hosts, ARRAY_LEN(hosts));
@@ -537,6 +618,8 @@ static const struct named_test tests[] = {
 	NAMED_TEST(bad_options_are_refused),
 	NAMED_TEST(bad_disks_and_sockets_are_refused),
 	NAMED_TEST(bad_configurations_are_refused),
+	NAMED_TEST(commands_say_what_they_want),
+	NAMED_TEST(a_running_vm_is_asked),
 	NAMED_TEST(what_the_host_forbids_is_said),
 };
 
@@ -568,7 +651,8 @@ int
 main(void)
 {
 	static const char *const needed[] = { "vmmctl/vmmctl", "vmmd/vmmd",
-		"vmmd/vmmd-inline", "devhost/devhost", "guests/hello.elf" };
+		"vmmd/vmmd-inline", "devhost/devhost", "guests/hello.elf",
+		"guests/bench_recover.elf" };
 	char dir[] = "/tmp/bulkhead-build-XXXXXX", command[PATH_MAX];
 	int rc;
 

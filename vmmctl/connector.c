@@ -184,7 +184,7 @@ connector_connect(const struct connector_address *a,
 {
 	struct sockaddr_storage address[ADDRESSES_MAX];
 	socklen_t length[ADDRESSES_MAX];
-	int r = -EHOSTUNREACH;
+	int r = -ENOENT;
 	unsigned n;
 
 	if (a->switch_name != NULL)

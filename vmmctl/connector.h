@@ -16,7 +16,7 @@ struct connector_means {
 
 /*
  * Connect to the address.  The fd (close on exec, not blocking), or -errno;
- * -ETIMEDOUT after ten seconds, -EHOSTUNREACH if the host's name is unknown,
+ * -ETIMEDOUT after ten seconds, -ENOENT if the host's name is unknown,
  * -ECANCELED if watch_fd, not -1, hung up.
  */
 int connector_connect(const struct connector_address *a,

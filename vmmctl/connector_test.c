@@ -228,7 +228,7 @@ says_who_it_does_not_know(void)
 	const struct connector_address a = { .host = "nobody.invalid",
 		.port = "1" };
 
-	CU_ASSERT_EQUAL(connector_connect(&a, NULL, -1), -EHOSTUNREACH);
+	CU_ASSERT_EQUAL(connector_connect(&a, NULL, -1), -ENOENT);
 }
 
 static const struct named_test tests[] = {

@@ -87,7 +87,9 @@ check_disk(int fd, char *why, size_t size)
 int
 files_open_disk(const struct option_file *file, char *why, size_t size)
 {
-	int flags = (file->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC |
+	/* O_EXCL: a block device that is mounted, or part of another, is not
+	 * to be written; to a file it means nothing. */
+	int flags = (file->readonly ? O_RDONLY : O_RDWR | O_EXCL) | O_CLOEXEC |
 	    O_NONBLOCK | (file->dsync ? O_DSYNC : 0);
 	int fd = open(file->what, flags | (file->direct ? O_DIRECT : 0)), r;
 
@@ -274,7 +276,10 @@ open_one(
 		f->relay_link = -1;
 		return fd;
 	case OPTION_FILE_SOCKET:
-		return connector_connect(&file->address, &f->means, -1);
+		fd = connector_connect(&file->address, &f->means, -1);
+		if (fd == -ENOENT && file->address.host != NULL)
+			snprintf(why, size, "the host is unknown");
+		return fd;
 	case OPTION_FILE_CONNECTOR:
 		break;
 	}

@@ -8,15 +8,104 @@
 #include "vmmctl/stats.h"
 #include "vmmctl/stats_format.h"
 
-int
-stats_ask(struct channel *c, const char *device, struct channel_message *m)
+/* The answer to one question; 0, or an exit code, *error that of a failure. */
+static int
+ask_one(struct channel *c, int body_case, void *body, int wanted,
+    struct channel_message *m, int *error, char why[STATS_WHY])
+{
+	int r = connect_ask(c, body_case, body, m, NULL), code = EXIT_ERROR;
+
+	*error = 0;
+	snprintf(why, STATS_WHY, "%s",
+	    r < 0 ? "the VM does not answer" : "the VM has ended");
+	if (r != 1)
+		return code;
+	if ((int)m->envelope->body_case == wanted)
+		return EXIT_POWEROFF;
+	if (m->envelope->body_case == BULKHEAD__ENVELOPE__BODY_FAILURE) {
+		*error = m->envelope->failure->error;
+		code = connect_failure_code(m->envelope->failure);
+		snprintf(why, STATS_WHY, "%s", m->envelope->failure->text);
+	}
+	channel_free(m);
+	return code;
+}
+
+static int
+ask_stats(struct channel *c, const char *device, struct stats_answer *a,
+    int *error, char why[STATS_WHY])
 {
 	Bulkhead__QueryStats q;
+	int code;
 
 	bulkhead__query_stats__init(&q);
 	q.device = connect_text(device);
-	return connect_question(c, BULKHEAD__ENVELOPE__BODY_QUERY_STATS, &q,
-	    BULKHEAD__ENVELOPE__BODY_STATS, m);
+	code = ask_one(c, BULKHEAD__ENVELOPE__BODY_QUERY_STATS, &q,
+	    BULKHEAD__ENVELOPE__BODY_STATS, &a->message[a->n], error, why);
+	if (code == EXIT_POWEROFF)
+		a->n++;
+	return code;
+}
+
+/* A device at a time; the rest is that of the last message. */
+static int
+ask_each(struct channel *c, struct stats_answer *a, char why[STATS_WHY])
+{
+	struct channel_message names;
+	Bulkhead__Describe d;
+	size_t n = 0;
+	int code, error;
+
+	bulkhead__describe__init(&d);
+	code = ask_one(c, BULKHEAD__ENVELOPE__BODY_DESCRIBE, &d,
+	    BULKHEAD__ENVELOPE__BODY_DESCRIPTION, &names, &error, why);
+	if (code != EXIT_POWEROFF)
+		return code;
+	for (size_t i = 0; code == EXIT_POWEROFF && n < STATS_DEVICES &&
+	     i < names.envelope->description->n_devices;
+	     i++) {
+		const Bulkhead__Stats *s;
+
+		code =
+		    ask_stats(c, names.envelope->description->devices[i]->name,
+			a, &error, why);
+		if (code != EXIT_POWEROFF)
+			break;
+		s = a->message[a->n - 1].envelope->stats;
+		a->all = *s;
+		if (s->n_devices == 1)
+			a->devices[n++] = s->devices[0];
+	}
+	channel_free(&names);
+	a->all.devices = a->devices;
+	a->all.n_devices = n;
+	a->stats = &a->all;
+	return code;
+}
+
+int
+stats_ask(struct channel *c, const char *device, struct stats_answer *a,
+    char why[STATS_WHY])
+{
+	int error, code;
+
+	a->n = 0;
+	bulkhead__stats__init(&a->all);
+	code = ask_stats(c, device, a, &error, why);
+	if (code == EXIT_POWEROFF)
+		a->stats = a->message[0].envelope->stats;
+	else if (error == E2BIG)
+		code = ask_each(c, a, why);
+	if (code != EXIT_POWEROFF)
+		stats_free(a);
+	return code;
+}
+
+void
+stats_free(struct stats_answer *a)
+{
+	while (a->n > 0)
+		channel_free(&a->message[--a->n]);
 }
 
 struct stats_options {
@@ -73,7 +162,8 @@ print(const struct stats_options *o, const Bulkhead__Stats *s)
 int
 command_stats(int argc, char **argv)
 {
-	struct channel_message m;
+	static struct stats_answer a;
+	char why[STATS_WHY];
 	struct stats_options o;
 	struct channel c;
 	int code;
@@ -85,10 +175,12 @@ command_stats(int argc, char **argv)
 		code = connect_open(&c, o.vm);
 	if (code != EXIT_POWEROFF)
 		return code;
-	code = stats_ask(&c, o.device == NULL ? "" : o.device, &m);
+	code = stats_ask(&c, o.device == NULL ? "" : o.device, &a, why);
 	if (code == EXIT_POWEROFF) {
-		code = print(&o, m.envelope->stats);
-		channel_free(&m);
+		code = print(&o, a.stats);
+		stats_free(&a);
+	} else {
+		complain_code(code, "%s", why);
 	}
 	channel_close(&c);
 	return code;

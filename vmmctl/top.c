@@ -1,7 +1,6 @@
 /* top: what the devices of a machine do, again and again. */
 #include "vmmctl/top.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -13,6 +12,7 @@
 #include "proto/exitcodes.h"
 #include "vmmctl/commands.h"
 #include "vmmctl/connect.h"
+#include "vmmctl/stats.h"
 #include "vmmctl/stats_format.h"
 
 #define CTRL_C	     3
@@ -175,31 +175,12 @@ wait_key(int signals, int ms)
 }
 
 static int
-ask(struct channel *c, struct channel_message *m)
-{
-	struct channel_message ended = { 0 };
-	Bulkhead__QueryStats q;
-	int r;
-
-	bulkhead__query_stats__init(&q);
-	q.device = connect_text("");
-	r = connect_ask(c, BULKHEAD__ENVELOPE__BODY_QUERY_STATS, &q, m, &ended);
-	if (ended.envelope != NULL)
-		channel_free(&ended);
-	if (r != 1)
-		return r < 0 ? r : -EPIPE;
-	if (m->envelope->body_case == BULKHEAD__ENVELOPE__BODY_STATS)
-		return 0;
-	channel_free(m);
-	return -EPIPE;
-}
-
-static int
 watch(struct channel *c, const char *vm, int ms)
 {
-	struct channel_message m[2] = { { 0 }, { 0 } };
-	struct channel_message *now = &m[0], *before = &m[1], *swap;
-	int signals, r = 0;
+	static struct stats_answer answers[2];
+	struct stats_answer *now = &answers[0], *before = NULL;
+	int signals, code;
+	char why[STATS_WHY];
 	sigset_t mask;
 
 	sigemptyset(&mask);
@@ -209,28 +190,25 @@ watch(struct channel *c, const char *vm, int ms)
 	sigprocmask(SIG_BLOCK, &mask, NULL);
 	signals = signalfd(-1, &mask, SFD_CLOEXEC);
 	do {
-		r = ask(c, now);
-		if (r < 0)
+		code = stats_ask(c, "", now, why);
+		if (code != EXIT_POWEROFF)
 			break;
 		fputs("\033[H", stdout);
-		top_print(stdout, vm,
-		    before->envelope == NULL ? NULL : before->envelope->stats,
-		    now->envelope->stats, "\033[K\n");
+		top_print(stdout, vm, before == NULL ? NULL : before->stats,
+		    now->stats, "\033[K\n");
 		fputs("\033[J", stdout);
 		fflush(stdout);
-		if (before->envelope != NULL)
-			channel_free(before);
-		swap = before;
+		if (before != NULL)
+			stats_free(before);
 		before = now;
-		now = swap;
-		now->envelope = NULL;
+		now = &answers[now == &answers[0]];
 	} while (!wait_key(signals, ms));
-	if (before->envelope != NULL)
-		channel_free(before);
+	if (before != NULL)
+		stats_free(before);
 	give_back();
 	close(signals);
-	return r < 0 ? complain_code(EXIT_ERROR, "%s: the VM has ended", vm)
-		     : EXIT_POWEROFF;
+	return code == EXIT_POWEROFF ? code
+				     : complain_code(code, "%s: %s", vm, why);
 }
 
 int

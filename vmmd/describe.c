@@ -16,6 +16,20 @@ struct info_arrays {
 	char state[VM_DEVICES_MAX][16];
 };
 
+/* Of its process; of a spare, which is idle, the memory.  An inline device has
+ * nothing of its own. */
+static uint64_t
+usage(const struct device *d, uint64_t *ram_mapped, uint64_t *cpu_ns)
+{
+	struct proc_memory now, spare;
+
+	proc_memory(d->now->pid, &now);
+	proc_memory(d->spare->pid, &spare);
+	*ram_mapped = now.ram_mapped;
+	*cpu_ns = proc_cpu_ns(d->now->pid);
+	return now.private_bytes + spare.private_bytes;
+}
+
 static void
 describe_device(struct info_arrays *a, unsigned i, struct device *d)
 {
@@ -39,15 +53,12 @@ describe_device(struct info_arrays *a, unsigned i, struct device *d)
 		info->writes = stats_get(&d->store.stats->writes);
 		info->recoveries = stats_get(&d->store.stats->recoveries);
 	}
-	if (!d->is_inline) {
-		struct proc_memory memory;
-
-		proc_memory(d->now->pid, &memory);
-		info->ram_mapped = memory.ram_mapped;
-		info->private_bytes = memory.private_bytes;
-		info->cpu_ns = proc_cpu_ns(d->now->pid);
-	}
+	info->private_bytes = usage(d, &info->ram_mapped, &info->cpu_ns);
 	device_fill_placement(&a->resources[i], d);
+	for (unsigned r = 0; r < d->placed.nregions; r++)
+		if (d->placed.regions[r].bar)
+			a->resources[i].region[r].start =
+			    wiring_where(&d->wiring, r);
 	info->resources = &a->resources[i].placement;
 }
 
@@ -195,17 +206,13 @@ static void
 fill_device_stats(struct device_stats *out, struct device *d)
 {
 	Bulkhead__DeviceStats *m = &out->message;
-	struct proc_memory memory;
+	uint64_t ram;
 
 	bulkhead__device_stats__init(m);
 	m->name = d->name;
 	m->type = d->type;
 	m->restarts = d->restarts;
-	if (!d->is_inline) {
-		proc_memory(d->now->pid, &memory);
-		m->private_bytes = memory.private_bytes;
-		m->cpu_ns = proc_cpu_ns(d->now->pid);
-	}
+	m->private_bytes = usage(d, &ram, &m->cpu_ns);
 	if (d->store.stats != NULL)
 		fill_store_stats(out, d);
 	fill_waits(out, d->port);

@@ -157,7 +157,7 @@ on_hello(struct process *p, const Bulkhead__Hello *hello)
 		return;
 	}
 	if (d->greeted_once && !manifest_same_shape(&d->manifest, &m)) {
-		d->reshaped = p == d->now;
+		d->reshaped |= p == d->now;
 		process_kill(p, "it came back with another shape");
 		return;
 	}
@@ -187,6 +187,7 @@ static void
 on_ready(struct device *d)
 {
 	uint64_t one = 1;
+	ssize_t n;
 
 	d->state = DEVICE_RUNNING;
 	d->ready_ns = time_now_ns();
@@ -196,10 +197,10 @@ on_ready(struct device *d)
 	if (d->restarts == 0)
 		return;
 	/* The dead one may have taken the kick for a request with it. */
-	if (write(d->kick_fd, &one, sizeof(one)) < 0)
-		return; /* full: it is readable already */
+	n = write(d->kick_fd, &one, sizeof(one));
+	(void)n; /* full: it is readable already */
 	release_mounts(d);
-	device_want_spare(d);
+	device_want_spare(d, spare_delay_ns(d->spares_lost));
 	client_event(d->vm, d->name, 2, "running again after %u us",
 	    (unsigned)((d->ready_ns - d->died_ns) / 1000));
 }
@@ -400,13 +401,13 @@ on_spare(evutil_socket_t fd, short what, void *arg)
 }
 
 void
-device_want_spare(struct device *d)
+device_want_spare(struct device *d, uint64_t delay_ns)
 {
 	if (d->on_spare == NULL)
 		d->on_spare = evtimer_new(d->vm->base, on_spare, d);
 	if (d->on_spare != NULL && wants_spare(d) &&
 	    !process_is_there(d->spare))
-		set_event(d->on_spare, spare_delay_ns(d->spares_lost));
+		set_event(d->on_spare, delay_ns);
 }
 
 static void
@@ -419,11 +420,10 @@ spare_died(struct device *d, const char *how)
 	    d->spare->kill_reason);
 	process_forget(d->spare);
 	event_del(d->on_spare);
-	if (vm_ending(d->vm))
+	if (vm_ending(d->vm) || d->state == DEVICE_REMOVED)
 		return;
 	tell(d, 1, text);
-	d->spares_lost++;
-	device_want_spare(d);
+	device_want_spare(d, spare_delay_ns(++d->spares_lost));
 }
 
 /* The spare, if there is one, becomes the device. */
@@ -511,7 +511,7 @@ void
 device_died(struct process *p, const char *how)
 {
 	struct device *d = p->device;
-	char failure[VM_TEXT];
+	char failure[VM_TEXT], died[sizeof(d->last_death)];
 	struct death death;
 	struct verdict verdict;
 
@@ -554,13 +554,15 @@ device_died(struct process *p, const char *how)
 		remove_device(d);
 		return;
 	}
-	client_event(d->vm, d->name, 2, "died: %s", d->last_death);
+	snprintf(died, sizeof(died), "%s", d->last_death);
 	d->restarts++;
 	d->state = DEVICE_RESTARTING;
 	if (verdict.delay_ns == 0)
 		device_start(d);
 	else
 		set_timer(d, verdict.delay_ns);
+	/* A vCPU may be waiting: who listens comes second. */
+	client_event(d->vm, d->name, 2, "died: %s", died);
 }
 
 static void

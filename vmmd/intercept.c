@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,6 +18,20 @@
 #define SPIN_ALONE 4000u /* from then on, let others have the core */
 #define SPIN_USUAL 10000u /* covers a handler */
 #define UNANSWERED UINT64_MAX
+
+struct port *
+port_new(unsigned vcpus)
+{
+	/* Of 64 bytes both, and so a multiple of the alignment. */
+	size_t size = sizeof(struct port) + vcpus * sizeof(struct port_lane);
+	struct port *p = aligned_alloc(64, size);
+
+	if (p == NULL)
+		return NULL;
+	memset(p, 0, size);
+	p->vcpus = vcpus;
+	return p;
+}
 
 static void
 kick(int fd)
@@ -201,7 +216,13 @@ port_recover(struct port *p, const struct store *store)
 			r->req[i % RING_SLOTS] = lane->sent[i % RING_SLOTS];
 		/* A vCPU that puts one just now says its head again. */
 		atomic_store_explicit(&r->head, pos, memory_order_release);
-		ring_answer(r, next, committed[v].answer);
+		/* What was published a vCPU may be reading; what was not, none
+		 * is.  It may have died before it woke the vCPU. */
+		if (atomic_load_explicit(&r->tail, memory_order_acquire) ==
+		    next)
+			ring_wake_producer(r);
+		else
+			ring_answer(r, next, committed[v].answer);
 	}
 	atomic_fetch_add(&p->generation, 1);
 	return 0;

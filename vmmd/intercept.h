@@ -55,8 +55,11 @@ struct port {
 	/* On the vCPU's thread, after its write to a region marked `wiring`. */
 	void (*written)(void *ctx);
 	void *written_ctx;
-	struct port_lane lane[RING_MAX_VCPUS];
+	struct port_lane lane[]; /* vcpus of them */
 };
+
+/* A zeroed port with that many lanes, to be freed; NULL: no memory. */
+struct port *port_new(unsigned vcpus);
 
 /* vCPU thread: make a request and wait as long as it must be.  All ones for a
  * read of a removed device. */

@@ -34,7 +34,7 @@ static const struct placement_ops same_thread = {
 /* ---- the map ---- */
 
 static struct route_table map;
-static struct port ports[4];
+static struct port *ports[4]; /* of one lane */
 
 static int
 add(enum hv_space space, uint64_t base, uint64_t last, unsigned port)
@@ -43,7 +43,7 @@ add(enum hv_space space, uint64_t base, uint64_t last, unsigned port)
 		.space = space,
 		.base = base,
 		.last = last,
-		.port = &ports[port],
+		.port = ports[port],
 	};
 
 	return route_table_add(&map, &r);
@@ -81,7 +81,7 @@ finds_what_was_added_and_nothing_else(void)
 
 		CU_ASSERT(cases[i].port < 0
 			? r == NULL
-			: r != NULL && r->port == &ports[cases[i].port]);
+			: r != NULL && r->port == ports[cases[i].port]);
 	}
 }
 
@@ -163,7 +163,7 @@ read_on(void *arg)
 				continue;
 			t->found++;
 			if (r.base != at[i] || r.last != at[i] + 0xfff ||
-			    r.region != i || r.port != &ports[i])
+			    r.region != i || r.port != ports[i])
 				t->wrong++;
 		}
 	}
@@ -192,7 +192,7 @@ is_whole_for_readers_while_it_changes(void)
 			.space = HV_MMIO,
 			.base = base,
 			.last = base + 0xfff,
-			.port = &ports[n & 1],
+			.port = ports[n & 1],
 			.region = n & 1,
 		};
 		struct route_table *t = address_map_edit(&whole);
@@ -223,9 +223,8 @@ forgets_a_guess_when_the_map_has_changed(void)
 
 	memset(&whole, 0, sizeof(whole));
 	memset(&map, 0, sizeof(map));
-	ports[0] = (struct port){
-		.inline_ops = &same_thread, .stopping = &stopping, .vcpus = 1
-	};
+	ports[0]->inline_ops = &same_thread;
+	ports[0]->stopping = &stopping;
 	CU_ASSERT_EQUAL_FATAL(add(HV_PIO, 0x3f8, 0x3ff, 0), 0);
 	*address_map_edit(&whole) = map;
 	address_map_publish(&whole);
@@ -263,9 +262,8 @@ serves_reads_of_every_shape(void)
 	struct intercept ic = { .map = &whole };
 
 	memset(&map, 0, sizeof(map));
-	ports[0] = (struct port){
-		.inline_ops = &same_thread, .stopping = &stopping, .vcpus = 1
-	};
+	ports[0]->inline_ops = &same_thread;
+	ports[0]->stopping = &stopping;
 	CU_ASSERT_EQUAL_FATAL(add(HV_PIO, 0x3f8, 0x3ff, 0), 0);
 	*address_map_edit(&whole) = map;
 	address_map_publish(&whole);
@@ -293,17 +291,14 @@ serves_reads_of_every_shape(void)
 static struct port *
 new_port(void)
 {
-	struct port *p = aligned_alloc(64, sizeof(*p));
+	struct port *p = port_new(PORT_VCPUS);
 	size_t size = (ring_set_size(PORT_VCPUS) + 63) / 64 * 64;
 
-	*p = (struct port){
-		.set = aligned_alloc(64, size),
-		.kick_fd = eventfd(0, EFD_NONBLOCK),
-		.fault_fd = eventfd(0, EFD_NONBLOCK),
-		.vcpus = PORT_VCPUS,
-		.spin_max_ns = 20000,
-		.stopping = &stopping,
-	};
+	p->set = aligned_alloc(64, size);
+	p->kick_fd = eventfd(0, EFD_NONBLOCK);
+	p->fault_fd = eventfd(0, EFD_NONBLOCK);
+	p->spin_max_ns = 20000;
+	p->stopping = &stopping;
 	memset(p->set, 0, size);
 	return p;
 }
@@ -482,5 +477,7 @@ static const struct named_test tests[] = {
 int
 main(void)
 {
+	for (unsigned i = 0; i < ARRAY_LEN(ports); i++)
+		ports[i] = port_new(1);
 	return named_tests_run("intercept", tests, ARRAY_LEN(tests));
 }

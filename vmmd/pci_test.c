@@ -12,7 +12,7 @@ static struct ring_request seen[16];
 static struct port *asked[16];
 static unsigned nseen, nwritten;
 
-static struct port bridge, blk;
+static struct port *bridge, *blk;
 
 static uint64_t
 answer_offset(void *host, unsigned vcpu, const struct ring_request *request)
@@ -42,24 +42,22 @@ static struct intercept ic;
 static void
 set_up(void)
 {
-	struct port *const ports[] = { &bridge, &blk };
+	struct port *const ports[] = { bridge, blk };
 
 	memset(&map, 0, sizeof(map));
 	memset(&pci, 0, sizeof(pci));
 	memset(&ic, 0, sizeof(ic));
 	ic.map = &map;
-	for (unsigned i = 0; i < 2; i++)
-		*ports[i] = (struct port){
-			.inline_ops = &same_thread,
-			.inline_host = ports[i],
-			.stopping = &stopping,
-			.vcpus = 1,
-			.written = note_write,
-		};
+	for (unsigned i = 0; i < 2; i++) {
+		ports[i]->inline_ops = &same_thread;
+		ports[i]->inline_host = ports[i];
+		ports[i]->stopping = &stopping;
+		ports[i]->written = note_write;
+	}
 	CU_ASSERT_EQUAL_FATAL(pci_add_routes(&pci, address_map_edit(&map)), 0);
 	address_map_publish(&map);
-	pci_add_function(&pci, 0, &bridge, 0, true);
-	pci_add_function(&pci, 3, &blk, 0, true);
+	pci_add_function(&pci, 0, bridge, 0, true);
+	pci_add_function(&pci, 3, blk, 0, true);
 	nseen = nwritten = 0;
 }
 
@@ -93,7 +91,7 @@ ecam_reaches_the_function_that_is_meant(void)
 		const char *claim;
 		uint64_t offset;
 		uint8_t size;
-		struct port *port; /* NULL: absent */
+		struct port **port; /* NULL: absent */
 		uint64_t at;
 	} cases[] = {
 		{ "the_bridge", 0, 4, &bridge, 0 },
@@ -120,7 +118,7 @@ ecam_reaches_the_function_that_is_meant(void)
 		}
 		CU_ASSERT_EQUAL(
 		    got, (0x2222222222222000u + cases[i].at) & mask);
-		CU_ASSERT_PTR_EQUAL(asked[0], cases[i].port);
+		CU_ASSERT_PTR_EQUAL(asked[0], *cases[i].port);
 		CU_ASSERT_EQUAL(seen[0].addr, cases[i].at);
 		CU_ASSERT_EQUAL(seen[0].size, cases[i].size);
 	}
@@ -136,7 +134,7 @@ ports_reach_the_function_that_was_latched(void)
 		uint32_t latch;
 		uint64_t data_port;
 		uint8_t size;
-		struct port *port; /* NULL: absent */
+		struct port **port; /* NULL: absent */
 		uint64_t at;
 	} cases[] = {
 		{ "a_dword", ADDRESS(3u, 0u, 0x10u), 0xcfc, 4, &blk, 0x10 },
@@ -166,7 +164,7 @@ ports_reach_the_function_that_was_latched(void)
 		    cases[i].port == NULL
 			? mask
 			: (0x2222222222222000u + cases[i].at) & mask);
-		CU_ASSERT(cases[i].port == NULL || asked[0] == cases[i].port);
+		CU_ASSERT(cases[i].port == NULL || asked[0] == *cases[i].port);
 	}
 }
 
@@ -218,5 +216,7 @@ static const struct named_test tests[] = {
 int
 main(void)
 {
+	bridge = port_new(1);
+	blk = port_new(1);
 	return named_tests_run("pci", tests, ARRAY_LEN(tests));
 }

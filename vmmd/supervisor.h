@@ -21,6 +21,8 @@
 #define FRUITLESS_MAX	    8u /* tries at the same request */
 #define SPARE_MIN_NS	    50000000u /* before a spare is started */
 #define SPARE_MAX_NS	    60000000000u
+#define SPARE_FIRST_NS	    300000000u /* at the VM's start */
+#define SPARE_APART_NS	    20000000u
 
 /* A bucket that holds a minute's worth of restarts and fills up steadily. */
 struct budget {
@@ -43,9 +45,8 @@ struct backoff {
 uint64_t backoff_next(struct backoff *b, uint64_t lived_ns);
 
 /*
- * How long to wait before the next spare is started, after the VM's start, a
- * restart, or the loss of one.  lost: how many spares in a row have died
- * waiting.
+ * How long to wait before the next spare is started, after a restart, or the
+ * loss of one.  lost: how many spares in a row have died waiting.
  */
 uint64_t spare_delay_ns(unsigned lost);
 

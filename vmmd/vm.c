@@ -278,20 +278,17 @@ take_device(struct vm *vm, const Bulkhead__DeviceConfig *c, const int *files)
 		    "device %s: inline placement needs vmmd-inline", d->name);
 		return -1;
 	}
-	d->port = aligned_alloc(64, sizeof(*d->port));
+	d->port = port_new(vm->nvcpus);
 	if (d->port == NULL) {
 		vm_fail(vm, ENOMEM, "out of memory");
 		return -1;
 	}
-	*d->port = (struct port){
-		.kick_fd = -1,
-		.fault_fd = vm->notify_fd,
-		.vcpus = vm->nvcpus,
-		.spin_max_ns = vm->spin_ns,
-		.clock_offset_ns = vm->clock_offset_ns,
-		.stopping = &vm->stopping,
-		.inline_ops = d->is_inline ? inline_ops : NULL,
-	};
+	d->port->kick_fd = -1;
+	d->port->fault_fd = vm->notify_fd;
+	d->port->spin_max_ns = vm->spin_ns;
+	d->port->clock_offset_ns = vm->clock_offset_ns;
+	d->port->stopping = &vm->stopping;
+	d->port->inline_ops = d->is_inline ? inline_ops : NULL;
 	budget_init(&d->budget,
 	    c->restarts != 0 ? c->restarts : RESTARTS_PER_MINUTE,
 	    time_now_ns());
@@ -482,7 +479,8 @@ set_running(struct vm *vm)
 		vm_end(vm, BULKHEAD__END_REASON__END_ERROR,
 		    "cannot start the vCPUs: %s", strerror(-r));
 	for (unsigned i = 0; i < vm->ndevices; i++)
-		device_want_spare(&vm->device[i]);
+		device_want_spare(
+		    &vm->device[i], SPARE_FIRST_NS + i * SPARE_APART_NS);
 }
 
 void

@@ -182,8 +182,8 @@ int device_send_configuration(struct device *d);
 void device_kill(struct device *d, const char *why);
 /* Send finish; if that cannot be, kill. */
 void device_finish(struct device *d);
-/* The VM runs: see to a spare, if it is to have one. */
-void device_want_spare(struct device *d);
+/* See to a spare after that time, if it is to have one and the VM runs. */
+void device_want_spare(struct device *d, uint64_t delay_ns);
 /* Has it a process? */
 bool device_has_host(const struct device *d);
 /* Every so often: is it hung? */

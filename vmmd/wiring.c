@@ -310,6 +310,19 @@ wiring_apply(struct wiring *w)
 	pthread_mutex_unlock(&w->bus->lock);
 }
 
+uint64_t
+wiring_where(struct wiring *w, unsigned region)
+{
+	uint64_t base;
+
+	if (w->bus == NULL)
+		return 0;
+	pthread_mutex_lock(&w->bus->lock);
+	base = w->mapped[region];
+	pthread_mutex_unlock(&w->bus->lock);
+	return base == STORE_UNMAPPED ? 0 : base;
+}
+
 bool
 wiring_refusal(struct wiring *w, char text[WIRING_TEXT])
 {

@@ -67,6 +67,9 @@ int wiring_add(struct wiring *w);
 /* Make true what is committed, if it has changed. */
 void wiring_apply(struct wiring *w);
 
+/* Where the BAR of a region is mapped; 0: nowhere. */
+uint64_t wiring_where(struct wiring *w, unsigned region);
+
 /* Copy and forget what was refused last.  False: nothing. */
 bool wiring_refusal(struct wiring *w, char text[WIRING_TEXT]);
 

@@ -83,7 +83,7 @@ static struct address_map map;
 static struct wiring_bus bus;
 static struct wiring wiring[2];
 static struct store store[2];
-static struct port port[2];
+static struct port *port[2];
 static struct placement placed[2];
 static struct doorbells doorbells[2];
 static int notify;
@@ -124,7 +124,7 @@ set_up(void)
 		w->store = &store[i];
 		w->placed = &placed[i];
 		w->doorbells = &doorbells[i];
-		w->port = &port[i];
+		w->port = port[i];
 		w->gsi = 24 + i * VECTORS;
 		w->nvectors = VECTORS;
 		for (unsigned b = 0; b < BELLS; b++)
@@ -153,7 +153,7 @@ owner(uint64_t addr)
 	if (!intercept_find(&ic, HV_MMIO, addr, &r))
 		return -1;
 	CU_ASSERT_EQUAL(r.region, 1);
-	return (int)(r.port - port);
+	return r.port == port[0] ? 0 : 1;
 }
 
 static int
@@ -225,6 +225,8 @@ a_bar_moves_with_its_doorbells(void)
 	CU_ASSERT_EQUAL(owner(A + 0x1000), -1);
 	CU_ASSERT_EQUAL(bells_at(A), BELLS);
 	CU_ASSERT_EQUAL(bell[0].fd, 100);
+	CU_ASSERT_EQUAL(wiring_where(&wiring[0], 1), A);
+	CU_ASSERT_EQUAL(wiring_where(&wiring[1], 1), 0);
 	commit_bar(0, B);
 	wiring_apply(&wiring[0]);
 	CU_ASSERT_EQUAL(owner(A), -1);
@@ -359,6 +361,8 @@ static const struct named_test tests[] = {
 int
 main(void)
 {
+	port[0] = port_new(1);
+	port[1] = port_new(1);
 	notify = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return named_tests_run("wiring", tests, ARRAY_LEN(tests));
 }

@@ -94,6 +94,61 @@ encodes_objects(void)
 	    0xf8, 3, 1, 8, 0x79, 0);
 }
 
+static void
+encodes_what_a_bridge_passes_on(void)
+{
+	start();
+	aml_crs_begin(&a);
+	aml_crs_bus(&a, 0, 3);
+	aml_crs_end(&a);
+	IS(0x08, '_', 'C', 'R', 'S', 0x11, 0x15, 0x0a, 18, 0x88, 13, 0, 2, 0xc,
+	    0, 0, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0x79, 0);
+	aml_crs_begin(&a);
+	aml_crs_window_memory32(&a, 0xc0000000, 0x40000000);
+	aml_crs_end(&a);
+	IS(0x08, '_', 'C', 'R', 'S', 0x11, 0x1f, 0x0a, 28, 0x87, 23, 0, 0, 0xc,
+	    1, 0, 0, 0, 0, 0, 0, 0, 0xc0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0,
+	    0, 0, 0x40, 0x79, 0);
+	aml_package_begin(&a, "P", 1);
+	aml_element_package_begin(&a, 1);
+	aml_int(&a, 7);
+	aml_end(&a);
+	aml_end(&a);
+	IS(0x08, 'P', '_', '_', '_', 0x12, 7, 1, 0x12, 4, 1, 0x0a, 7);
+}
+
+static void
+refuses_windows_and_uuids_that_cannot_be(void)
+{
+	static const char *const uuids[] = { "",
+		"33db4d5b-1ff7-401c-9657-7441c03dd76",
+		"33db4d5b-1ff7-401c-9657-7441c03dd7666",
+		"33db4d5b-1ff7-401c-9657-7441c03dd7xx" };
+
+	for (unsigned i = 0; i < 5; i++) {
+		start();
+		aml_crs_begin(&a);
+		if (i == 0)
+			aml_crs_bus(&a, 2, 1);
+		else if (i == 1)
+			aml_crs_window_io(&a, 0xff00, 0x101);
+		else if (i == 2)
+			aml_crs_window_memory32(&a, 0, 0);
+		else if (i == 3)
+			aml_crs_window_memory32(&a, 1, UINT32_MAX);
+		else
+			aml_crs_window_memory64(&a, 2, UINT64_MAX);
+		aml_crs_end(&a);
+		/* Only the fourth just fits. */
+		CU_ASSERT_EQUAL(aml_finish(&a) > 0, i == 3);
+	}
+	for (unsigned i = 0; i < ARRAY_LEN(uuids); i++) {
+		start();
+		aml_method_osc(&a, uuids[i]);
+		CU_ASSERT_EQUAL(aml_finish(&a), -EINVAL);
+	}
+}
+
 /* Every length at which the package length changes its form. */
 static void
 encodes_package_lengths(void)
@@ -193,6 +248,8 @@ static const struct named_test tests[] = {
 	NAMED_TEST(encodes_paths),
 	NAMED_TEST(encodes_names),
 	NAMED_TEST(encodes_objects),
+	NAMED_TEST(encodes_what_a_bridge_passes_on),
+	NAMED_TEST(refuses_windows_and_uuids_that_cannot_be),
 	NAMED_TEST(encodes_package_lengths),
 	NAMED_TEST(never_writes_beyond_the_buffer),
 	NAMED_TEST(refuses_malformed_names),

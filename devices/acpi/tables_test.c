@@ -6,8 +6,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "devhost/device.h"
 #include "devices/acpi/aml.h"
 #include "proto/base.h"
+#include "proto/platform.h"
 #include "tests/named_tests.h"
 
 #define GPA  0xe0000u
@@ -75,6 +77,9 @@ write_devices(struct aml *a, void *ctx)
 	aml_return_int(a, 0xf);
 	aml_end(a);
 	aml_end(a);
+	device_type_find("pci-host")
+	    ->ops->acpi(a, NULL,
+		&(struct device_machine){ .ram_low = 1 << 30, .vcpus = 3 });
 }
 
 static struct acpi_config
@@ -86,6 +91,7 @@ machine(void)
 		.sci = ACPI_SCI,
 		.i8042 = true,
 		.rtc = true,
+		.ecam = PLATFORM_ECAM_BASE,
 		.devices = write_devices,
 	};
 }
@@ -152,6 +158,25 @@ tells_where_the_registers_stand(void)
 	CU_ASSERT_EQUAL(le(fadt + 64, 4), 0xb004);
 	CU_ASSERT_EQUAL(fadt[108], 0);
 	CU_ASSERT_EQUAL(le(fadt + 109, 2), 0x25);
+}
+
+static void
+tells_where_the_configuration_space_is(void)
+{
+	struct acpi_config c = machine();
+	const uint8_t *mcfg, *xsdt;
+
+	CU_ASSERT(acpi_build(&c, buf, SIZE, GPA) > 0);
+	mcfg = find("MCFG");
+	CU_ASSERT_EQUAL(le(mcfg + 4, 4), 60);
+	CU_ASSERT_EQUAL(sum(mcfg, 60), 0);
+	CU_ASSERT_EQUAL(le(mcfg + 44, 8), PLATFORM_ECAM_BASE);
+	CU_ASSERT_EQUAL(le(mcfg + 52, 8), 0); /* segment 0, bus 0 to 0 */
+	/* Without PCI there is no such table. */
+	c.ecam = 0;
+	CU_ASSERT(acpi_build(&c, buf, SIZE, GPA) > 0);
+	xsdt = buf + le(buf + 24, 8) - GPA;
+	CU_ASSERT_EQUAL(le(xsdt + 4, 4), 36 + 2 * 8);
 }
 
 static void
@@ -228,7 +253,18 @@ is_understood_by_iasl(void)
 		"Interrupt (ResourceConsumer, Level, ActiveHigh, Shared",
 		"Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive",
 		"Method (_STA, 0, NotSerialized)", "Device (C002)",
-		"Name (\\_S5, Package (0x04)" };
+		"Name (\\_S5, Package (0x04)", "Device (PCI0)",
+		"WordBusNumber (ResourceProducer, MinFixed, MaxFixed, "
+		"PosDecode",
+		"WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, "
+		"EntireRange",
+		"DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, "
+		"NonCacheable, ReadWrite",
+		"QWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, "
+		"NonCacheable, ReadWrite",
+		"0x0000000400000000, // Range Minimum",
+		"Name (_PRT, Package (0x80)", "Method (_OSC, 4, Serialized)",
+		"33db4d5b-1ff7-401c-9657-7441c03dd766", "PNP0C02" };
 	static char text[1 << 16];
 	char dir[] = "/tmp/bulkhead-acpi-XXXXXX", path[64];
 	struct acpi_config c = machine();
@@ -279,6 +315,7 @@ is_understood_by_iasl(void)
 static const struct named_test tests[] = {
 	NAMED_TEST(gives_every_table_a_right_checksum),
 	NAMED_TEST(tells_where_the_registers_stand),
+	NAMED_TEST(tells_where_the_configuration_space_is),
 	NAMED_TEST(lists_every_processor),
 	NAMED_TEST(refuses_what_cannot_be),
 	NAMED_TEST(is_understood_by_iasl),

@@ -426,7 +426,7 @@ block_start(struct device *dev, struct block_backend *b, int mailbox,
 	for (unsigned i = 0; i < BLOCK_BOUNCES; i++)
 		c->free_bounce[c->nbounces++] = (int)i;
 	c->fence_read_end = fence_read_end;
-	fence_open(&c->fence, mailbox);
+	fence_open(&c->fence, mailbox, false);
 	rc = block_find_size(dev, b);
 	if (rc != 0)
 		return rc;

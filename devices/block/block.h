@@ -143,17 +143,19 @@ struct block_context {
 int block_start(struct device *dev, struct block_backend *b, int mailbox,
     int fence_read_end);
 
-/* The functions of a struct virtio_class. */
-#define BLOCK_CLASS                                                           \
-	.id = 2, .pci_class = 0x010000, .queues = BLOCK_QUEUES_MAX,           \
-	.config_size = BLOCK_CONFIG_SIZE, .offered = block_offered,           \
-	.reset = block_reset, .valid = block_valid,                           \
-	.configure = block_configure, .reconfigure = block_reconfigure,       \
-	.config_read = block_config_read, .config_write = block_config_write, \
-	.driver_reset = block_driver_reset, .queue = block_queue,             \
-	.quiesce = block_quiesce, .ready = block_ready,                       \
-	.pending = block_pending, .poll = block_poll,                         \
+/* The functions of a struct virtio_class; without those of the options. */
+#define BLOCK_CLASS_BUT_OPTIONS                                             \
+	.id = 2, .pci_class = 0x010000, .queues = BLOCK_QUEUES_MAX,         \
+	.config_size = BLOCK_CONFIG_SIZE, .offered = block_offered,         \
+	.reconfigure = block_reconfigure, .config_read = block_config_read, \
+	.config_write = block_config_write,                                 \
+	.driver_reset = block_driver_reset, .queue = block_queue,           \
+	.quiesce = block_quiesce, .ready = block_ready,                     \
+	.pending = block_pending, .poll = block_poll,                       \
 	.deadline = block_deadline, .timer = block_timer, .idle = block_idle
+#define BLOCK_CLASS                                                          \
+	BLOCK_CLASS_BUT_OPTIONS, .reset = block_reset, .valid = block_valid, \
+				 .configure = block_configure
 
 uint64_t block_offered(struct device *dev);
 void block_reset(struct device *dev);

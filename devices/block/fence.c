@@ -38,8 +38,9 @@ fence_mailbox(void)
 }
 
 void
-fence_open(struct fence *f, int mailbox)
+fence_open(struct fence *f, int mailbox, bool sockets)
 {
+	f->sockets = sockets;
 	f->mailbox = mailbox;
 	f->behind = -1;
 }
@@ -77,7 +78,7 @@ receive(struct fence *f, bool take, int *fd)
 static int
 at_end(int fd, bool sleep)
 {
-	char junk[64];
+	char junk[4096];
 	ssize_t n;
 
 	do {
@@ -89,10 +90,25 @@ at_end(int fd, bool sleep)
 	return 0;
 }
 
+/* The message looked at has nothing more to say. */
+static int
+take(struct fence *f)
+{
+	int fd, rc;
+
+	if (f->behind >= 0)
+		close(f->behind);
+	f->behind = -1;
+	rc = receive(f, true, &fd);
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
 static int
 pass(struct fence *f, bool sleep)
 {
-	int fd, rc;
+	int rc;
 
 	if (f->mailbox < 0)
 		return 1;
@@ -101,25 +117,28 @@ pass(struct fence *f, bool sleep)
 			rc = receive(f, false, &f->behind);
 			if (rc <= 0)
 				return rc < 0 ? rc : 1;
+			if (f->behind >= 0 && f->sockets)
+				(void)shutdown(f->behind, SHUT_WR);
 			/* Whoever reads must ask first whether it may. */
 			if (f->behind >= 0 && !sleep)
 				return 0;
 		}
-		if (f->behind >= 0) {
-			if (!at_end(f->behind, sleep)) {
-				if (sleep)
-					continue;
-				return 0;
-			}
-			close(f->behind);
-			f->behind = -1;
+		if (f->behind >= 0 && !at_end(f->behind, sleep)) {
+			if (sleep)
+				continue;
+			return 0;
 		}
-		rc = receive(f, true, &fd);
-		if (fd >= 0)
-			close(fd);
+		rc = take(f);
 		if (rc < 0)
 			return rc;
 	}
+}
+
+void
+fence_give_up(struct fence *f)
+{
+	if (f->behind >= 0)
+		(void)take(f);
 }
 
 int

@@ -29,6 +29,12 @@
 
 struct fence {
 	int mailbox; /* -1: none */
+	/*
+	 * What is left are connections to a server, not pipes: our side of them
+	 * is shut, and the end of the file is the server's closing of its own,
+	 * when it has ended what it was asked.
+	 */
+	bool sockets;
 	int behind; /* the predecessor's read end; -1: none looked at */
 };
 
@@ -39,7 +45,7 @@ struct fence {
 int fence_mailbox(void);
 
 /* mailbox stays the caller's; -1: there is none, and nothing to wait for. */
-void fence_open(struct fence *f, int mailbox);
+void fence_open(struct fence *f, int mailbox, bool sockets);
 
 /*
  * Step 1, without sleeping.  1: nothing of a predecessor is left; 0: wait until
@@ -48,6 +54,8 @@ void fence_open(struct fence *f, int mailbox);
 int fence_poll(struct fence *f);
 /* The same, sleeping.  0 or a negative errno. */
 int fence_wait(struct fence *f);
+/* Wait no longer for the one looked at. */
+void fence_give_up(struct fence *f);
 
 /* Step 2: leave a read end, which stays the caller's to close.  0 or a
  * negative errno. */

@@ -49,10 +49,10 @@ an_empty_mailbox_holds_nobody_up(void)
 	int box = fence_mailbox();
 	struct fence f;
 
-	fence_open(&f, box);
+	fence_open(&f, box, false);
 	CU_ASSERT_EQUAL(fence_poll(&f), 1);
 	CU_ASSERT_EQUAL(fence_wait(&f), 0);
-	fence_open(&f, -1);
+	fence_open(&f, -1, false);
 	CU_ASSERT_EQUAL(fence_poll(&f), 1);
 	CU_ASSERT_EQUAL(fence_leave(&f, box), -EBADF);
 	close(box);
@@ -64,9 +64,9 @@ waits_until_the_predecessor_is_gone(void)
 	int box = fence_mailbox(), end;
 	struct fence a, b;
 
-	fence_open(&a, box);
+	fence_open(&a, box, false);
 	end = leave_pipe(&a);
-	fence_open(&b, box);
+	fence_open(&b, box, false);
 	CU_ASSERT_EQUAL(fence_poll(&b), 0);
 	CU_ASSERT_FALSE(is_ready(b.behind, 0));
 	close(end);
@@ -83,12 +83,12 @@ one_that_dies_waiting_leaves_the_fence_to_the_next(void)
 	int box = fence_mailbox(), end, more;
 	struct fence a, b, c;
 
-	fence_open(&a, box);
+	fence_open(&a, box, false);
 	end = leave_pipe(&a);
-	fence_open(&b, box);
+	fence_open(&b, box, false);
 	CU_ASSERT_EQUAL(fence_poll(&b), 0);
 	fence_close(&b);
-	fence_open(&c, box);
+	fence_open(&c, box, false);
 	/* One left by somebody who did not wait is waited for as well. */
 	more = leave_pipe(&c);
 	CU_ASSERT_EQUAL(fence_poll(&c), 0);
@@ -108,7 +108,7 @@ junk_in_the_mailbox_is_passed_over(void)
 	int box = fence_mailbox(), file = memfd_create("junk", MFD_CLOEXEC);
 	struct fence f;
 
-	fence_open(&f, box);
+	fence_open(&f, box, false);
 	CU_ASSERT_EQUAL(send(box, "x", 1, 0), 1);
 	CU_ASSERT_EQUAL(send(box, "", 0, 0), 0);
 	CU_ASSERT_EQUAL(fence_leave(&f, file), 0);
@@ -145,7 +145,7 @@ write_and_die(int file, int box, int told)
 
 	BUG_ON(ones == MAP_FAILED);
 	memset(ones, 1, SIZE);
-	fence_open(&f, box);
+	fence_open(&f, box, false);
 	if (uring_prepare(&ring) != 0 || uring_open(&ring, file) != 0 ||
 	    fence_poll(&f) != 1 || fence_leave(&f, ring.fence_read_end) != 0)
 		_exit(1);
@@ -209,7 +209,7 @@ nothing_of_a_killed_process_comes_after_the_fence(void)
 		waitpid(pid, &status, 0);
 		return;
 	}
-	fence_open(&f, box);
+	fence_open(&f, box, false);
 	CU_ASSERT_EQUAL(fence_poll(&f), 0);
 	CU_ASSERT_FALSE(is_ready(f.behind, 0));
 	kill(pid, SIGKILL);

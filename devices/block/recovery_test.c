@@ -327,7 +327,7 @@ nothing_is_started_before_the_fence(void)
 	put_write(&t, &r, 0, 0, 1, 1);
 	boxes[0] = fence_mailbox();
 	BUG_ON(pipe2(p, O_CLOEXEC) < 0);
-	fence_open(&f, boxes[0]);
+	fence_open(&f, boxes[0], false);
 	CU_ASSERT_EQUAL(fence_leave(&f, p[0]), 0);
 	close(p[0]);
 	unfenced = true;

@@ -97,14 +97,14 @@ struct nic {
 	uint16_t mtu; /* 0: not told */
 	uint8_t pairs_max; /* 1 to NIC_PAIRS_MAX */
 	uint8_t pairs; /* in use */
+	uint8_t nunicast, nmulticast; /* at most NIC_MACS_MAX */
 	bool up; /* the user's word */
 	bool announce; /* the driver is asked to announce itself */
 	bool promiscuous, all_multicast, all_unicast;
 	bool no_multicast, no_unicast, no_broadcast;
-	uint8_t nunicast, nmulticast; /* at most NIC_MACS_MAX */
 	bool many_unicast, many_multicast; /* more than the tables hold */
-	bool all_vlans;
-	uint8_t pad[7];
+	bool all_vlans; /* the last of the flags */
+	uint8_t pad[5];
 	uint8_t unicast[NIC_MACS_MAX][6], multicast[NIC_MACS_MAX][6];
 	uint64_t vlan[NIC_VLANS / 64];
 };

@@ -499,7 +499,6 @@ vq_push_many(
 		vq_packed_advance(q, &at, &wrap, slots);
 	next =
 	    vq_position(q->nused + n, ring_position(q, q->nused + n, at, wrap));
-	ring->before_use(q);
 	vq_step(&log->busy, next);
 	ring->use(q, id, written, n); /* the commit point */
 	for (unsigned i = 0; i < n; i++)

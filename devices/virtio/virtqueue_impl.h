@@ -83,8 +83,6 @@ struct vq_ring {
 	 * by the last store. */
 	void (*use)(struct vq *q, const uint16_t *id, const uint32_t *written,
 	    unsigned n);
-	/* Get the slot ready whose change will be the commit point. */
-	void (*before_use)(struct vq *q);
 	/* After a restart: was use() done up to its last store, for a step from
 	 * the used position to `busy`?  1, 0, -EINVAL. */
 	int (*was_used)(struct vq *q, uint64_t busy);

@@ -203,15 +203,6 @@ make_unused(struct vq *q, unsigned slot, bool wrap)
 	    (uint16_t)(wrap ? VQ_DESC_AVAIL : VQ_DESC_USED), __ATOMIC_RELEASE);
 }
 
-/* The slot may be one in the middle of a chain, where a careless driver has
- * left whatever flags. */
-static void
-before_use(struct vq *q)
-{
-	if (looks_used(q, q->used, q->used_wrap))
-		make_unused(q, q->used, q->used_wrap);
-}
-
 static int
 was_used(struct vq *q, uint64_t busy UNUSED)
 {
@@ -274,7 +265,6 @@ const struct vq_ring vq_ring_packed = {
 	.take = take,
 	.retake = retake,
 	.use = use,
-	.before_use = before_use,
 	.was_used = was_used,
 	.undo_use = undo_use,
 	.arm = arm,

@@ -87,11 +87,11 @@ retake(struct vq *q, struct vq_chain *c)
 static void
 use(struct vq *q, const uint16_t *id, const uint32_t *written, unsigned n)
 {
-	uint64_t *ring = (uint64_t *)(void *)((uint8_t *)q->device + 4);
+	uint32_t *ring = (uint32_t *)q->device + 1;
 
 	for (unsigned i = 0; i < n; i++) {
 		unsigned slot = (uint16_t)(q->used + i) % q->size;
-		uint32_t *element = (uint32_t *)(void *)&ring[slot];
+		uint32_t *element = ring + 2 * (size_t)slot;
 
 		__atomic_store_n(element, id[i], __ATOMIC_RELAXED);
 		__atomic_store_n(element + 1, written[i], __ATOMIC_RELAXED);
@@ -100,11 +100,6 @@ use(struct vq *q, const uint16_t *id, const uint32_t *written, unsigned n)
 	 * it then sees the elements and what is in the buffers. */
 	__atomic_store_n(
 	    word(q->device, 1), (uint16_t)(q->used + n), __ATOMIC_RELEASE);
-}
-
-static void
-before_use(struct vq *q UNUSED)
-{
 }
 
 static int
@@ -153,7 +148,6 @@ const struct vq_ring vq_ring_split = {
 	.take = take,
 	.retake = retake,
 	.use = use,
-	.before_use = before_use,
 	.was_used = was_used,
 	.undo_use = undo_use,
 	.arm = arm,

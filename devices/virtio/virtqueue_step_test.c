@@ -121,11 +121,46 @@ take_all(struct bench *b, bool *ok)
 	return n;
 }
 
-/* Start on what a kill has left and go on to the end.  busy_driver: before
- * that the driver takes what it sees, and puts as much again. */
+/* Another life, with the driver looking on: chains are used one at a time, the
+ * second first and then from the last on, and become visible one at a time. */
+static bool
+live_slowly(struct bench *b, unsigned *taken)
+{
+	struct vq_chain c;
+	uint16_t id[SIZE];
+	unsigned n = 0;
+	bool ok = true;
+
+	if (bench_restart(b) != 0)
+		return false;
+	*taken += take_all(b, &ok);
+	while (n < SIZE && vq_pop(&b->q, &c) == 1)
+		id[n++] = c.id;
+	if (n > 1) {
+		uint16_t second = id[1];
+
+		id[1] = id[n - 1];
+		id[n - 1] = second;
+	}
+	while (n > 0 && ok) {
+		vq_push(&b->q, id[--n], 4);
+		ok = take_all(b, &ok) == 1 && ok;
+		++*taken;
+	}
+	return ok && vq_in_flight(&b->q) == 0;
+}
+
+enum variant {
+	AT_ONCE,
+	SLOWLY,
+	BUSY_DRIVER, /* takes what it sees, and puts as much again */
+	VARIANTS,
+};
+
+/* Start on what a kill has left and go on to the end. */
 static bool
 recovers(const struct image *m, struct bench *b, const struct driver *d,
-    bool busy_driver)
+    enum variant variant)
 {
 	struct harness *h = &b->h;
 	unsigned put = CHAINS, taken = 0;
@@ -135,13 +170,13 @@ recovers(const struct image *m, struct bench *b, const struct driver *d,
 	*b->log = m->log;
 	b->d = *d;
 	b->d.h = h;
-	if (busy_driver) {
+	if (variant == BUSY_DRIVER) {
 		taken = take_all(b, &ok);
 		for (unsigned i = 0; i < taken; i++)
 			put_chain(b, 0);
 		put += taken;
 	}
-	ok = live(b) && ok;
+	ok = (variant == SLOWLY ? live_slowly(b, &taken) : live(b)) && ok;
 	taken += take_all(b, &ok);
 	return ok && taken == put;
 }
@@ -207,8 +242,8 @@ step_through(uint64_t features, unsigned turned)
 		if (instructions == 0 || image_differs(&m, &b)) {
 			image_save(&m, &b);
 			states++;
-			bad += !recovers(&m, &again, &d, false);
-			bad += !recovers(&m, &again, &d, true);
+			for (enum variant v = AT_ONCE; v < VARIANTS; v++)
+				bad += !recovers(&m, &again, &d, v);
 		}
 		instructions++;
 		if (ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) < 0)

@@ -58,7 +58,7 @@ gives_chains_in_order_with_their_memory(void)
 static void
 cuts_slices_out_of_chains(void)
 {
-	uint8_t memory[64];
+	uint8_t memory[64] = { 0 };
 	struct iovec v[4];
 	struct vq_chain c = { .nout = 2, .nin = 2 };
 
