@@ -23,7 +23,7 @@
 #define HARNESS_WATCHED_MAX 64u
 #define HARNESS_FDS_SCANNED 1024
 #define HARNESS_RAM	    (16u << 20)
-#define HARNESS_FILE	    (1u << 20)
+#define HARNESS_FILE	    (64u << 20)
 #define HARNESS_TURNS_MAX   100000u
 
 /* What a test may want otherwise than harness_make() does it. */
@@ -34,8 +34,8 @@ struct harness_want {
 	bool no_links; /* nothing is at the other end */
 	unsigned link_side;
 	/*
-	 * Files, taken by the harness; 0: a memfd of HARNESS_FILE bytes if the
-	 * type must have it, else none; -1: none.
+	 * Files, taken by the harness; 0: a sealed memfd of HARNESS_FILE bytes
+	 * if the type must have it, else none; -1: none.
 	 */
 	int file[DEVICE_FILES_MAX];
 };
@@ -123,9 +123,10 @@ harness_add_memory(struct harness *h, size_t size, void **map)
 static inline int
 harness_file(void)
 {
-	int fd = memfd_create("harness file", MFD_CLOEXEC);
+	void *map;
+	int fd = harness_memory(HARNESS_FILE, &map);
 
-	BUG_ON(fd < 0 || ftruncate(fd, HARNESS_FILE) < 0);
+	munmap(map, HARNESS_FILE);
 	return fd;
 }
 
