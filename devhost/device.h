@@ -311,7 +311,7 @@ void device_irq(struct device *dev, unsigned irq, uint64_t level);
 /*
  * settle(): the count of messages that vector has sent.  Another one than
  * before sends the message that device_wire_vector() described; in a new
- * process any but 0 does.
+ * process any but 0 does.  0 never does: the vector has been held back since.
  */
 void device_msi(struct device *dev, unsigned vector, uint64_t count);
 
@@ -354,6 +354,17 @@ int device_watch(struct device *dev, int fd, uint32_t events);
 struct packet_ring *device_link_tx(struct device *dev, unsigned link);
 struct packet_ring *device_link_rx(struct device *dev, unsigned link);
 void device_link_kick(struct device *dev, unsigned link);
+
+/*
+ * Work: a queue request was taken.  Is it to fail, or never to be done, on
+ * purpose?  Dying, hanging and being slow happen in here.
+ */
+enum device_fault {
+	DEVICE_FAULT_NONE,
+	DEVICE_FAULT_ERROR, /* fail it as this kind of device fails */
+	DEVICE_FAULT_DROP, /* keep it and do nothing */
+};
+enum device_fault device_fault(struct device *dev, unsigned queue);
 
 /* Add to a counter of the type's own list. */
 void device_count(struct device *dev, unsigned counter, uint64_t n);

@@ -23,7 +23,7 @@
 #define HARNESS_WATCHED_MAX 64u
 #define HARNESS_FDS_SCANNED 1024
 #define HARNESS_RAM	    (16u << 20)
-#define HARNESS_FILE	    (1u << 20)
+#define HARNESS_FILE	    (64u << 20)
 #define HARNESS_TURNS_MAX   100000u
 
 /* What a test may want otherwise than harness_make() does it. */
@@ -34,8 +34,8 @@ struct harness_want {
 	bool no_links; /* nothing is at the other end */
 	unsigned link_side;
 	/*
-	 * Files, taken by the harness; 0: a memfd of HARNESS_FILE bytes if the
-	 * type must have it, else none; -1: none.
+	 * Files, taken by the harness; 0: a sealed memfd of HARNESS_FILE bytes
+	 * if the type must have it, else none; -1: none.
 	 */
 	int file[DEVICE_FILES_MAX];
 };
@@ -123,9 +123,10 @@ harness_add_memory(struct harness *h, size_t size, void **map)
 static inline int
 harness_file(void)
 {
-	int fd = memfd_create("harness file", MFD_CLOEXEC);
+	void *map;
+	int fd = harness_memory(HARNESS_FILE, &map);
 
-	BUG_ON(fd < 0 || ftruncate(fd, HARNESS_FILE) < 0);
+	munmap(map, HARNESS_FILE);
 	return fd;
 }
 
@@ -250,11 +251,25 @@ harness_make(struct harness *h, const struct device_type *t, unsigned vcpus)
 	harness_make_want(h, t, &want);
 }
 
+/* Which of the first HARNESS_FDS_SCANNED fds are open, by one system call. */
+static inline void
+harness_scan(bool open[HARNESS_FDS_SCANNED])
+{
+	static struct pollfd p[HARNESS_FDS_SCANNED];
+	int n = MIN(getdtablesize(), HARNESS_FDS_SCANNED);
+
+	for (int i = 0; i < n; i++)
+		p[i] = (struct pollfd){ .fd = i };
+	BUG_ON(poll(p, (nfds_t)n, 0) < 0);
+	for (int i = 0; i < n; i++)
+		open[i] = !(p[i].revents & POLLNVAL);
+}
+
 /* A process's own memory and fds, as before the sandbox. */
 static inline void
 harness_prepare(struct harness *h, const struct device_type *t)
 {
-	static bool before[HARNESS_FDS_SCANNED];
+	static bool before[HARNESS_FDS_SCANNED], after[HARNESS_FDS_SCANNED];
 
 	h->context = NULL;
 	h->nwatched = 0;
@@ -268,11 +283,11 @@ harness_prepare(struct harness *h, const struct device_type *t)
 	h->config.context = h->context;
 	if (!t->ops->prepare)
 		return;
-	for (int i = 0; i < HARNESS_FDS_SCANNED; i++)
-		before[i] = fcntl(i, F_GETFD) >= 0;
+	harness_scan(before);
 	BUG_ON(t->ops->prepare(t, h->context) < 0);
+	harness_scan(after);
 	for (int i = 0; i < HARNESS_FDS_SCANNED; i++)
-		h->prepared[i] = !before[i] && fcntl(i, F_GETFD) >= 0;
+		h->prepared[i] = !before[i] && after[i];
 }
 
 /* Start, or after harness_stop() restart: what engine_start() returns. */

@@ -125,6 +125,9 @@ every_type_survives_any_access(void)
 	DEVTYPE_FOREACH (t) {
 		struct harness h;
 
+		/* Processes at the end of a link have no registers. */
+		if ((*t)->placements[0].nregions == 0)
+			continue;
 		harness_open(&h, (*t)->name);
 		for (unsigned i = 0; i < 20000; i++) {
 			unsigned n = (*t)->placements[0].nregions;

@@ -230,11 +230,8 @@ pci_reset(struct device *dev, const struct pci_function *f, struct pci_state *s)
 			device_wire_bar(
 			    dev, f->bars[i].region, DEVICE_BAR_UNMAPPED);
 	}
-	/* What was sent stays: another count would be another message. */
 	for (unsigned i = 0; i < vectors(dev); i++) {
-		s->vector[i].address = 0;
-		s->vector[i].data = 0;
-		s->vector[i].control = VECTOR_MASKED;
+		s->vector[i] = (struct pci_vector){ .control = VECTOR_MASKED };
 		device_wire_vector(dev, i, 0, 0);
 	}
 }
@@ -272,28 +269,44 @@ pci_msix_enabled(const struct pci_state *s)
 	    (get16(s->config + s->msix + MSIX_CONTROL) & MSIX_ENABLE) != 0;
 }
 
-/* Send what is pending and not held back; a message is a memory write, so only
- * a bus master sends it. */
+/* May a vector send?  A message is a memory write, so only a bus master may. */
+static bool
+may_send(const struct pci_state *s, unsigned vector)
+{
+	return pci_msix_enabled(s) && pci_master(s) &&
+	    !(get16(s->config + s->msix + MSIX_CONTROL) & MSIX_MASK_ALL) &&
+	    !(s->vector[vector].control & VECTOR_MASKED);
+}
+
+/* Send what is pending and not held back. */
 static void
 send_pending(struct pci_state *s)
 {
-	if (s->pending == 0)
-		return;
-	if (!pci_msix_enabled(s)) {
+	if (!pci_msix_enabled(s))
 		s->pending = 0;
-		return;
-	}
-	if (!pci_master(s) ||
-	    (get16(s->config + s->msix + MSIX_CONTROL) & MSIX_MASK_ALL) != 0)
-		return;
 	for (uint64_t left = s->pending; left != 0; left &= left - 1) {
-		struct pci_vector *v = &s->vector[__builtin_ctzll(left)];
+		unsigned i = (unsigned)__builtin_ctzll(left);
 
-		if (v->control & VECTOR_MASKED)
+		if (!may_send(s, i))
 			continue;
-		s->pending &= ~(left & -left);
-		v->sent++;
+		s->pending &= ~(1ull << i);
+		s->vector[i].sent++;
 	}
+}
+
+/*
+ * After a write that may have held vectors back or let them go.  One that is
+ * held back has sent nothing, or a new process would send it again, maybe to
+ * where nobody expects it any more.
+ */
+static void
+update_vectors(struct pci_state *s)
+{
+	for (unsigned i = 0; i < DEVICE_VECTORS_MAX; i++) {
+		if (!may_send(s, i))
+			s->vector[i].sent = 0;
+	}
+	send_pending(s);
 }
 
 void
@@ -430,7 +443,7 @@ write_config(struct device *dev, const struct pci_function *f,
 		if (f->bars[i].region != 0 && now != before[i])
 			device_wire_bar(dev, f->bars[i].region, now);
 	}
-	send_pending(s);
+	update_vectors(s);
 }
 
 static uint8_t
@@ -506,7 +519,8 @@ table_access(struct device *dev, struct pci_state *s, struct device_access *a,
 		if (a->write)
 			write_entry(dev, s, n, bytes);
 	}
-	send_pending(s);
+	if (a->write)
+		update_vectors(s);
 }
 
 bool

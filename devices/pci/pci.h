@@ -60,7 +60,8 @@ struct pci_function {
 struct pci_vector {
 	uint64_t address;
 	uint32_t data, control; /* bit 0: masked */
-	uint64_t sent; /* messages: what device_msi() is told */
+	uint64_t sent; /* messages since it was last held back: what
+			* device_msi() is told */
 };
 
 /* State; no pointers. */

@@ -229,6 +229,15 @@ sends_messages_and_keeps_masked_ones(void)
 	set_config(&h, cap + 2, 2, 0x8000);
 	CU_ASSERT_EQUAL(harness_msi(&h, 0), 1);
 	CU_ASSERT_EQUAL(harness_msi(&h, 1), 1);
+	/* What was sent is not sent again by a new process, once the vector
+	 * has been held back. */
+	harness_access(&h, RING_WRITE, 2, 12, 4, 1);
+	set_config(&h, cap + 2, 2, 0);
+	harness_restart(&h);
+	CU_ASSERT_EQUAL(harness_msi(&h, 0) + harness_msi(&h, 1), 0);
+	harness_access(&h, RING_WRITE, 2, 12, 4, 0);
+	set_config(&h, cap + 2, 2, 0x8000);
+	CU_ASSERT_EQUAL(harness_msi(&h, 0) + harness_msi(&h, 1), 0);
 	/* No bus master sends no messages. */
 	set_config(&h, 4, 2, 2);
 	raise_vector(&h, 0);
