@@ -59,12 +59,12 @@ watch(struct device *dev)
 }
 
 static void
-say_gone(struct device *dev)
+say_gone(struct device *dev, int error)
 {
 	struct context *c = device_context(dev);
 
 	if (!c->gone)
-		device_log_line(dev, "the interface: %s", strerror(errno));
+		device_log_line(dev, "the interface: %s", strerror(error));
 	c->gone = true;
 }
 
@@ -81,10 +81,13 @@ receive(struct device *dev)
 		if (slot == NULL)
 			return;
 		n = read(device_file(dev, 0), slot, PACKET_BYTES_MAX);
-		if (n < 0 && errno != EAGAIN && errno != EINTR)
-			say_gone(dev);
-		if (n < 0)
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
+		if (n <= 0) {
+			/* An interface has no end of file. */
+			say_gone(dev, n < 0 ? errno : EBADFD);
+			return;
+		}
 		if (n < (ssize_t)(PACKET_HEADER + ETHERNET)) {
 			device_count(dev, REFUSED, 1);
 			continue;

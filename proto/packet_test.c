@@ -219,6 +219,37 @@ refuses_impossible_lengths(void)
 }
 
 static void
+a_start_takes_up_a_ring_in_any_state(void)
+{
+	static const struct {
+		uint64_t head, tail, pos;
+		uint64_t new_head, new_pos;
+	} rows[] = {
+		{ 0, 0, 0, 0, 0 },
+		{ 10, 4, 4, 10, 4 },
+		{ PACKET_SLOTS, 0, 0, PACKET_SLOTS, 0 },
+		{ PACKET_SLOTS + 1, 0, 0, 0, PACKET_SLOTS + 1 },
+		{ 5, 9, 9, 9, 5 },
+		{ ~(uint64_t)0, 7, 7, 7, ~(uint64_t)0 },
+	};
+
+	for (unsigned i = 0; i < ARRAY_LEN(rows); i++) {
+		struct packet_ring *r = make();
+
+		atomic_store(&r->head, rows[i].head);
+		atomic_store(&r->tail, rows[i].tail);
+		packet_resume_producer(r);
+		CU_ASSERT_EQUAL(packet_head(r), rows[i].new_head);
+		CU_ASSERT(packet_space(r) >= 0);
+		atomic_store(&r->head, rows[i].head);
+		CU_ASSERT_EQUAL(packet_resume(r, rows[i].pos), rows[i].new_pos);
+		CU_ASSERT_EQUAL(packet_tail(r), rows[i].new_pos);
+		CU_ASSERT(packet_available(r, rows[i].new_pos) >= 0);
+		drop(r);
+	}
+}
+
+static void
 kicks_once_per_sleep(void)
 {
 	struct packet_ring *r = make();
@@ -401,6 +432,7 @@ main(void)
 		NAMED_TEST(a_reserved_slot_is_a_frame_once_committed),
 		NAMED_TEST(refuses_impossible_indices),
 		NAMED_TEST(refuses_impossible_lengths),
+		NAMED_TEST(a_start_takes_up_a_ring_in_any_state),
 		NAMED_TEST(kicks_once_per_sleep),
 		NAMED_TEST(no_wake_up_of_the_consumer_is_lost),
 		NAMED_TEST(no_wake_up_of_the_producer_is_lost),

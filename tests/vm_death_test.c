@@ -226,6 +226,85 @@ signals_end_it_as_documented(void)
 	CU_ASSERT_EQUAL(vm_left_behind(2000), 0);
 }
 
+/* The broker's processes of that type, oldest first, once there are n. */
+static bool
+await_processes(pid_t broker, const char *type, unsigned n, pid_t out[2])
+{
+	uint64_t end = time_now_ns() + 10000000000u;
+	pid_t hosts[VM_CHILDREN];
+	unsigned found;
+
+	do {
+		unsigned m = vm_children_of(broker, hosts);
+
+		found = 0;
+		for (unsigned i = 0; i < m; i++) {
+			char name[32];
+
+			vm_type_of(hosts[i], name);
+			if (strcmp(name, type) != 0)
+				continue;
+			if (found < 2)
+				out[found] = hosts[i];
+			found++;
+		}
+		if (found == n)
+			return true;
+		vm_sleep_ms(5);
+	} while (time_now_ns() < end);
+	return false;
+}
+
+static void
+a_spare_takes_over_and_gets_a_spare_itself(void)
+{
+	static struct vm_run r;
+	pid_t broker, before[2] = { 0 }, after[2] = { 0 };
+
+	vm_start(&r, 60, BUSY "--name spare-%d", (int)getpid());
+	CU_ASSERT(vm_await(&r, "go", 20000));
+	broker = vm_find_broker(&r);
+	CU_ASSERT_FATAL(broker != 0);
+	CU_ASSERT_FATAL(await_processes(broker, "serial", 2, before));
+	/* A spare that is killed is replaced, and nobody waits for it. */
+	kill(before[1], SIGKILL);
+	CU_ASSERT(await_processes(broker, "serial", 1, after));
+	CU_ASSERT_EQUAL(after[0], before[0]);
+	CU_ASSERT_FATAL(await_processes(broker, "serial", 2, before));
+	CU_ASSERT_EQUAL(after[0], before[0]);
+	kill(before[0], SIGKILL);
+	CU_ASSERT(await_processes(broker, "serial", 1, after));
+	CU_ASSERT_EQUAL(after[0], before[1]);
+	CU_ASSERT(await_processes(broker, "serial", 2, after));
+	CU_ASSERT_EQUAL(after[0], before[1]);
+	vm_finish(&r, 1);
+	CU_ASSERT(vm_ended(&r, "a_spare", EXIT_POWEROFF, "recover: end"));
+	CU_ASSERT_EQUAL(vm_left_behind(2000), 0);
+}
+
+static void
+who_wants_no_spare_has_none(void)
+{
+	static struct vm_run r;
+	pid_t broker, pid[2];
+
+	vm_start(&r, 60,
+	    BUSY "--device serial,spare=off --wait-policy density "
+		 "--device rtc,spare=on --name nospare-%d",
+	    (int)getpid());
+	CU_ASSERT(vm_await(&r, "go", 20000));
+	broker = vm_find_broker(&r);
+	CU_ASSERT_FATAL(broker != 0);
+	CU_ASSERT(await_processes(broker, "rtc", 2, pid));
+	/* Later than theirs would be. */
+	vm_sleep_ms(500);
+	CU_ASSERT(await_processes(broker, "serial", 1, pid));
+	CU_ASSERT(await_processes(broker, "i8042", 1, pid));
+	kill(r.pid, SIGTERM);
+	vm_finish(&r, 1);
+	CU_ASSERT_EQUAL(vm_left_behind(2000), 0);
+}
+
 static void
 a_stopped_device_is_started_again(void)
 {
@@ -350,6 +429,8 @@ static const struct named_test tests[] = {
 	NAMED_TEST(nothing_is_left_of_a_killed_vmmctl_in_boot),
 	NAMED_TEST(nothing_is_left_of_a_killed_broker),
 	NAMED_TEST(signals_end_it_as_documented),
+	NAMED_TEST(a_spare_takes_over_and_gets_a_spare_itself),
+	NAMED_TEST(who_wants_no_spare_has_none),
 	NAMED_TEST(a_stopped_device_is_started_again),
 	NAMED_TEST(a_stopped_vmmctl_keeps_nobody_from_ending_the_vm),
 	NAMED_TEST(a_slow_vmmctl_misses_nothing),

@@ -104,6 +104,8 @@ devices_print_table(FILE *out, const Bulkhead__Description *d)
 		    (double)v->cpu_ns / 1e9, pci_address(pci, v), v->syscalls,
 		    v->sandbox);
 		print_resources(out, v->resources);
+		if (v->last_death[0] != '\0')
+			fprintf(out, " (last death: %s)", v->last_death);
 		fputc('\n', out);
 	}
 }

@@ -112,6 +112,10 @@ void options_free(struct run_options *o);
 int options_resolve_devices(struct run_options *o,
     const struct known_type *types, unsigned ntypes, char *err, size_t size);
 
+/* Are the types of all devices that were asked for among these? */
+bool options_types_known(const struct run_options *o,
+    const struct known_type *types, unsigned ntypes);
+
 /* One line of `devhost --list`.  False: it is not one. */
 bool options_parse_type(struct known_type *t, const char *line);
 

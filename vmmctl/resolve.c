@@ -40,6 +40,16 @@ find_type(const struct known_type *types, unsigned n, const char *name)
 	return NULL;
 }
 
+bool
+options_types_known(const struct run_options *o, const struct known_type *types,
+    unsigned ntypes)
+{
+	for (unsigned i = 0; i < o->ndevices; i++)
+		if (find_type(types, ntypes, o->devices[i].type) == NULL)
+			return false;
+	return true;
+}
+
 static struct option_device *
 find_device(struct option_device *d, unsigned n, const char *name)
 {

@@ -139,9 +139,13 @@ stay(struct broker *b, const struct run_options *o)
 	    &b->channel, o->console != NULL ? o->console : "", &options);
 }
 
-/* The types of both device hosts; the second need not be there. */
+/*
+ * The types of the device hosts.  The second is asked only if the first does not
+ * know all that is wanted, for it takes its time to load; and it need not be
+ * there.
+ */
 static int
-list_types(struct known_type types[KNOWN_TYPES],
+list_types(const struct run_options *o, struct known_type types[KNOWN_TYPES],
     char program[BROKER_PROGRAMS][PATH_MAX], unsigned *ntypes)
 {
 	static const char *const names[BROKER_PROGRAMS] = { "devhost",
@@ -151,6 +155,8 @@ list_types(struct known_type types[KNOWN_TYPES],
 	for (unsigned i = 0; i < BROKER_PROGRAMS; i++) {
 		int n;
 
+		if (i > 0 && options_types_known(o, types, *ntypes))
+			break;
 		if (connect_find_program(names[i], program[i]) < 0) {
 			program[i][0] = '\0';
 			if (i > 0)
@@ -202,7 +208,7 @@ prepare(struct run_options *o, const char *command, char broker[PATH_MAX],
 	const char *name = "vmmd";
 	unsigned ntypes;
 	char err[2048];
-	int code = list_types(types, program, &ntypes);
+	int code = list_types(o, types, program, &ntypes);
 
 	if (code != EXIT_POWEROFF)
 		return code;

@@ -157,7 +157,7 @@ on_hello(struct process *p, const Bulkhead__Hello *hello)
 		return;
 	}
 	if (d->greeted_once && !manifest_same_shape(&d->manifest, &m)) {
-		d->reshaped = p == d->now;
+		d->reshaped |= p == d->now;
 		process_kill(p, "it came back with another shape");
 		return;
 	}
@@ -187,6 +187,7 @@ static void
 on_ready(struct device *d)
 {
 	uint64_t one = 1;
+	ssize_t n;
 
 	d->state = DEVICE_RUNNING;
 	d->ready_ns = time_now_ns();
@@ -196,8 +197,8 @@ on_ready(struct device *d)
 	if (d->restarts == 0)
 		return;
 	/* The dead one may have taken the kick for a request with it. */
-	if (write(d->kick_fd, &one, sizeof(one)) < 0)
-		return; /* full: it is readable already */
+	n = write(d->kick_fd, &one, sizeof(one));
+	(void)n; /* full: it is readable already */
 	release_mounts(d);
 	device_want_spare(d, spare_delay_ns(d->spares_lost));
 	client_event(d->vm, d->name, 2, "running again after %u us",
@@ -419,7 +420,7 @@ spare_died(struct device *d, const char *how)
 	    d->spare->kill_reason);
 	process_forget(d->spare);
 	event_del(d->on_spare);
-	if (vm_ending(d->vm))
+	if (vm_ending(d->vm) || d->state == DEVICE_REMOVED)
 		return;
 	tell(d, 1, text);
 	device_want_spare(d, spare_delay_ns(++d->spares_lost));

@@ -216,7 +216,13 @@ port_recover(struct port *p, const struct store *store)
 			r->req[i % RING_SLOTS] = lane->sent[i % RING_SLOTS];
 		/* A vCPU that puts one just now says its head again. */
 		atomic_store_explicit(&r->head, pos, memory_order_release);
-		ring_answer(r, next, committed[v].answer);
+		/* What was published a vCPU may be reading; what was not, none
+		 * is.  It may have died before it woke the vCPU. */
+		if (atomic_load_explicit(&r->tail, memory_order_acquire) ==
+		    next)
+			ring_wake_producer(r);
+		else
+			ring_answer(r, next, committed[v].answer);
 	}
 	atomic_fetch_add(&p->generation, 1);
 	return 0;

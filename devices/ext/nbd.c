@@ -2,6 +2,7 @@
 #include "devices/ext/nbd.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,6 +80,7 @@ free_slot(struct nbd *n, struct nbd_slot *s)
 /* ---- connections ---- */
 
 static void ask(struct nbd *n);
+static void look(struct nbd *n);
 
 static void
 watch(struct nbd *n, int fd, uint32_t events)
@@ -167,9 +169,12 @@ greet(struct nbd *n, int fd)
 	if (nbd_set_export_name(n->h, n->options.export) < 0 ||
 	    nbd_set_tls(n->h, LIBNBD_TLS_DISABLE) < 0 ||
 	    nbd_aio_connect_socket(n->h, fd) < 0) {
+		const char *why = nbd_get_error();
+
+		device_log_line(n->dev, "nbd: %s", why ? why : "no memory");
 		nbd_close(n->h);
 		n->h = NULL;
-		return -EIO;
+		return -ENOTCONN;
 	}
 	n->fd = fd;
 	enter(n, NBD_GREET, NBD_GREET_NS);
@@ -271,8 +276,9 @@ hear_connector(struct nbd *n)
 	}
 	watch(n, n->connector, 0);
 	if (got == (ssize_t)sizeof(a) && fd >= 0 && a.error == 0) {
+		/* A quick server may have said all of it already. */
 		if (greet(n, fd) == 0)
-			rewatch(n);
+			look(n);
 		else
 			pause_then_ask(n);
 		return;
@@ -300,6 +306,13 @@ on_end(void *user, int *error)
 	s->error = *error;
 	s->ended = true;
 	return 1; /* nobody will ask libnbd for it */
+}
+
+/* Is the connection over, by the server's closing or its nonsense? */
+static bool
+is_over(struct nbd *n)
+{
+	return nbd_aio_is_dead(n->h) || nbd_aio_is_closed(n->h);
 }
 
 static void
@@ -400,7 +413,7 @@ issue(struct nbd *n)
 		s->io = io;
 		s->sent_ns = device_now(n->dev);
 		n->busy++;
-		if (send_slot(n, s) < 0 && !nbd_aio_is_dead(n->h)) {
+		if (send_slot(n, s) < 0 && !is_over(n)) {
 			rc = nbd_get_errno();
 			free_slot(n, s);
 			finish(n, io, rc > 0 ? -rc : -EIO);
@@ -440,7 +453,7 @@ collect(struct nbd *n)
 	for (unsigned i = 0; i < NBD_REQUESTS_MAX; i++)
 		/* An error of a dead connection is not the server's answer. */
 		if (n->slot[i].io && n->slot[i].ended &&
-		    (n->slot[i].error == 0 || !nbd_aio_is_dead(n->h)))
+		    (n->slot[i].error == 0 || !is_over(n)))
 			collect_slot(n, &n->slot[i]);
 }
 
@@ -456,8 +469,9 @@ look(struct nbd *n)
 		return;
 	collect(n);
 	issue(n);
-	if (nbd_aio_is_dead(n->h) || nbd_aio_is_closed(n->h)) {
-		const char *why = nbd_get_error();
+	if (is_over(n)) {
+		const char *why =
+		    nbd_aio_is_dead(n->h) ? nbd_get_error() : NULL;
 
 		drop(n, why ? why : "closed by the server");
 		return;
@@ -537,7 +551,7 @@ wait_one(struct block_backend *b)
 
 	kick(b);
 	while (!n->done && n->phase == NBD_READY && device_now(n->dev) < end) {
-		if (nbd_poll(n->h, POLL_MS) < 0 && !nbd_aio_is_dead(n->h))
+		if (nbd_poll(n->h, POLL_MS) < 0 && !is_over(n))
 			break;
 		look(n);
 	}
@@ -663,7 +677,7 @@ nbd_connect(struct nbd *n, int fd)
 {
 	uint64_t end = device_now(n->dev) + NBD_GREET_NS;
 	const char *why;
-	int copy_fd = dup(fd), rc;
+	int copy_fd = fcntl(fd, F_DUPFD, 0), rc;
 
 	if (copy_fd < 0)
 		return -errno;

@@ -145,12 +145,15 @@ static const struct device_option options[] = {
 	    "seconds after which a silent server is given up; 0: never (30)" },
 };
 
-/* No device of ours has fewer parsers between it and a network. */
 static const struct sandbox_syscall syscalls[] = {
 	{ .nr = __NR_sendto, .reason = "requests to the server" },
 	{ .nr = __NR_recvfrom, .reason = "its answers" },
 	{ .nr = __NR_shutdown, .reason = "end an old connection" },
 	{ .nr = __NR_poll, .reason = "wait for the first greeting" },
+	{ .nr = __NR_fcntl,
+	    .reason = "copies of sockets, their flags",
+	    .nargs = 1,
+	    .args = { { 1, SANDBOX_MASKED_EQ, ~7ull, 0 } } },
 };
 
 static const struct device_type virtio_blk_nbd = {
@@ -159,7 +162,7 @@ static const struct device_type virtio_blk_nbd = {
 	.state_version = BLOCK_STATE_VERSION,
 	VIRTIO_DEVICE_TYPE(
 	    class, BLOCK_QUEUES_MAX, struct nbd_state, struct nbd_context),
-	.log_size = VIRTIO_LOG_SIZE(BLOCK_QUEUES_MAX),
+	.log_size = BLOCK_LOG_SIZE,
 	/* The connection, an old one, one that comes from the connector. */
 	.fds = 4,
 	.files = files,
