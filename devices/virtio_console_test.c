@@ -521,8 +521,7 @@ options_that_cannot_be_are_refused(void)
 
 /* ---- death ---- */
 
-#define LINES  6u
-#define DEATHS 24u
+#define LINES 6u
 
 static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz";
 
@@ -610,6 +609,7 @@ loses_and_doubles_nothing_wherever_it_dies(void)
 		VIRTIO_F_RING_PACKED,
 		VIRTIO_F_RING_PACKED | VIRTIO_F_EVENT_IDX };
 	const struct device_type *t = device_type_find("virtio-console");
+	unsigned n = lives_deaths(3);
 
 	for (unsigned i = 0; i < ARRAY_LEN(kinds); i++) {
 		struct scene s;
@@ -619,9 +619,9 @@ loses_and_doubles_nothing_wherever_it_dies(void)
 		all = lives_run(&s.f.h, t, LIVES_TO_THE_END - 1);
 		check_scene(&s);
 		CU_ASSERT(all > 1000);
-		for (unsigned k = 0; k < DEATHS; k++)
-			die_at(kinds[i], all * (k + 1) / DEATHS - i * 7,
-			    all * (DEATHS - k) / DEATHS / 2 + i);
+		for (unsigned k = 0; k < n; k++)
+			die_at(kinds[i], all * (k + 1) / n - i * 7,
+			    all * (n - k) / n / 2 + i);
 	}
 }
 

@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -456,11 +457,22 @@ config_read(struct device *dev, void *config)
 }
 
 static void
+kick_relay(struct device *dev)
+{
+	uint8_t byte = 0;
+	struct iovec v = { &byte, 1 };
+	const struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1 };
+
+	/* A full link wakes it as well; that it is gone ready() will see.  Not
+	 * write(): no signal, please. */
+	(void)!sendmsg(device_file(dev, LINK), &m, MSG_NOSIGNAL);
+}
+
+static void
 settle(struct device *dev)
 {
 	const struct state *s = device_state(dev);
 	struct context *ctx = device_context(dev);
-	const uint8_t kick = 0;
 
 	/* Before start() there is nothing to tell it with; it is called again.
 	 */
@@ -468,9 +480,8 @@ settle(struct device *dev)
 		return;
 	if (vsock_settle(&s->vsock, ctx->relay))
 		ctx->kick = true;
-	if (ctx->kick && relay_must_wake(&ctx->relay->relay_armed) &&
-	    write(device_file(dev, LINK), &kick, 1) < 0 && errno != EAGAIN)
-		ctx->gone = true;
+	if (ctx->kick && relay_must_wake(&ctx->relay->relay_armed))
+		kick_relay(dev);
 	ctx->kick = false;
 }
 

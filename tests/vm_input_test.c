@@ -470,37 +470,37 @@ static const struct input commands[] = {
 /* What is asked of a machine, and of its devices, as it runs. */
 #define WITH_VM(command)                                                      \
 	CTL "run --hypervisor soft --kernel guests/bench_recover.elf "        \
-	    "--disk path=@/disk --rng --detach --name input-vm && { " command \
-	    "; r=$?; " CTL "shutdown input-vm --force; exit $r; }"
+	    "--disk path=@/disk --rng --detach --name input-$$ && { " command \
+	    "; r=$?; " CTL "shutdown input-$$ --force; exit $r; }"
 
 static const struct input running[] = {
-	{ "devices_have_addresses", WITH_VM(CTL "devices input-vm"),
+	{ "devices_have_addresses", WITH_VM(CTL "devices input-$$"),
 	    EXIT_POWEROFF, "virtio-blk", "00:01.0", false },
-	{ "stats_of_all", WITH_VM(CTL "stats input-vm"), EXIT_POWEROFF,
+	{ "stats_of_all", WITH_VM(CTL "stats input-$$"), EXIT_POWEROFF,
 	    "virtio-rng", "serial", false },
-	{ "stats_of_one", WITH_VM(CTL "stats input-vm blk0"), EXIT_POWEROFF,
+	{ "stats_of_one", WITH_VM(CTL "stats input-$$ blk0"), EXIT_POWEROFF,
 	    "blk0 (virtio-blk)", "queue_depth_max", false },
-	{ "stats_as_json", WITH_VM(CTL "stats input-vm --format=json"),
+	{ "stats_as_json", WITH_VM(CTL "stats input-$$ --format=json"),
 	    EXIT_POWEROFF, "\"vcpus\": [", "\"name\": \"blk0\"", false },
 	{ "stats_for_prometheus",
-	    WITH_VM(CTL "stats input-vm --format=prometheus"), EXIT_POWEROFF,
+	    WITH_VM(CTL "stats input-$$ --format=prometheus"), EXIT_POWEROFF,
 	    "# TYPE bulkhead_device_reads_total counter",
 	    "device=\"blk0\",type=\"virtio-blk\"", false },
-	{ "stats_of_no_device", WITH_VM(CTL "stats input-vm nosuch"),
+	{ "stats_of_no_device", WITH_VM(CTL "stats input-$$ nosuch"),
 	    EXIT_NO_VM, "no such device", NULL, false },
 	{ "a_parameter_that_changes",
-	    WITH_VM(CTL "set input-vm blk0 bps=1000000 iops=100"),
-	    EXIT_POWEROFF, "input-vm", NULL, false },
-	{ "a_parameter_that_cannot", WITH_VM(CTL "set input-vm blk0 bogus=1"),
+	    WITH_VM(CTL "set input-$$ blk0 bps=1000000 iops=100"),
+	    EXIT_POWEROFF, "input-", NULL, false },
+	{ "a_parameter_that_cannot", WITH_VM(CTL "set input-$$ blk0 bogus=1"),
 	    EXIT_USAGE, "bogus", NULL, false },
-	{ "a_parameter_of_no_device", WITH_VM(CTL "set input-vm nosuch a=1"),
+	{ "a_parameter_of_no_device", WITH_VM(CTL "set input-$$ nosuch a=1"),
 	    EXIT_NO_VM, "nosuch", NULL, false },
 	{ "the_socket_of_a_detached_one",
 	    CTL "run --hypervisor soft --kernel guests/bench_recover.elf "
-		"--vsock cid=3,socket=@/s --detach --name input-vm && "
-		"test -S @/s && " CTL "shutdown input-vm --force && "
+		"--vsock cid=3,socket=@/s --detach --name input-$$ && "
+		"test -S @/s && " CTL "shutdown input-$$ --force && "
 		"while test -e @/s; do sleep 0.02; done",
-	    EXIT_POWEROFF, "input-vm", NULL, false },
+	    EXIT_POWEROFF, "input-", NULL, false },
 	{ "a_disk_of_another", WITH_VM(HELLO "--disk path=@/disk"), EXIT_INPUT,
 	    "--disk path=@/disk: in use by a virtual machine", NULL, false },
 };

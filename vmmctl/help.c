@@ -98,7 +98,8 @@ static const struct {
 	    "Ctrl-] Ctrl-] types one Ctrl-].\n" },
 	{ "shutdown",
 	    "usage: vmmctl shutdown VM [--force]\n"
-	    "Press the power button; with --force, stop it at once.\n" },
+	    "Press the power button; with --force, stop it at once and\n"
+	    "wait for its end.\n" },
 };
 
 static const char exit_help[] =

@@ -10,6 +10,8 @@
 #include "vmmctl/commands.h"
 #include "vmmctl/connect.h"
 
+#define END_NS 10000000000u
+
 /* ---- ps ---- */
 
 static void
@@ -147,6 +149,24 @@ command_kill(int argc, char **argv)
 	return code;
 }
 
+/* Until its name is free, so that another may have it. */
+static int
+await_end(const char *vm)
+{
+	const struct timespec pause = { .tv_nsec = 5000000 };
+	uint64_t deadline = time_now_ns() + END_NS;
+	struct channel c;
+
+	while (connect_vm(&c, geteuid(), vm) == 0) {
+		channel_close(&c);
+		if (time_now_ns() > deadline)
+			return complain_code(
+			    EXIT_ERROR, "VM %s does not end", vm);
+		nanosleep(&pause, NULL);
+	}
+	return EXIT_POWEROFF;
+}
+
 int
 command_shutdown(int argc, char **argv)
 {
@@ -180,5 +200,5 @@ command_shutdown(int argc, char **argv)
 	if (code == EXIT_POWEROFF)
 		channel_free(&m);
 	channel_close(&c);
-	return code;
+	return code == EXIT_POWEROFF && s.force ? await_end(vm) : code;
 }

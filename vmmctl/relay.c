@@ -268,7 +268,7 @@ look_at(struct loop *l, unsigned i)
 			finish(l, i);
 	}
 	if (e->fd >= 0 && e->accepted)
-		pump(l, i, ours ? flags : 0);
+		pump(l, i, generation == e->generation ? flags : 0);
 }
 
 /* Offer a caller's connection in a free slot. */
@@ -449,8 +449,7 @@ relay_run(const char *path, int listener, int memory, int link_fd)
 		const struct relay_slot *s = &l->r->slot[i];
 
 		l->end[i].fd = -1;
-		l->end[i].generation = relay_generation(
-		    relay_look(i < RELAY_HOST_SLOTS ? &s->device : &s->relay));
+		l->end[i].generation = relay_generation(relay_look(&s->relay));
 		tell(l, i, 0);
 	}
 	do {

@@ -46,6 +46,21 @@ open_file(pid_t pid, const char *name)
 	return f;
 }
 
+bool
+proc_uid_is_mapped(uid_t uid)
+{
+	unsigned inside, outside, count;
+	bool found = false;
+	FILE *f = open_file(getpid(), "uid_map");
+
+	if (f == NULL)
+		return false;
+	while (!found && fscanf(f, "%u %u %u", &inside, &outside, &count) == 3)
+		found = uid - inside < count;
+	fclose(f);
+	return found;
+}
+
 /* The names are those of our memfds: see memory_create()'s callers. */
 static uint64_t
 ram_mapped(pid_t pid)

@@ -279,6 +279,10 @@ begin(struct device *dev, struct block_request *r)
 	struct block_context *c = device_context(dev);
 	struct block_state *s = device_state(dev);
 
+	if (r->chain.fail) {
+		finish(dev, r, VIRTIO_BLK_S_IOERR);
+		return;
+	}
 	if (r->job.kind == BLOCK_JOB_DONE) {
 		finish(dev, r, r->job.status);
 		return;

@@ -71,13 +71,20 @@ struct virtio_class {
 	/*
 	 * Work: queue q may have chains: take and treat them.  Called after a
 	 * doorbell, while spinning, and, after a restart, once for every queue
-	 * that is enabled.
+	 * that is enabled.  It need not take all: chains that it leaves are not
+	 * spoken of again before the next doorbell, so it must come back to
+	 * them by itself.
 	 */
 	void (*queue)(struct device *dev, unsigned q);
 	/*
-	 * Work: queue q is about to be closed by the driver (queue reset,
-	 * device reset): give up or finish all that is in flight in it, so that
-	 * nothing touches its buffers after the return.
+	 * Queue q is about to be closed, by a write of the driver's (queue
+	 * reset, device reset, function-level reset, bus master off): give up
+	 * or finish all that is in flight in it, so that nothing touches its
+	 * buffers after the return.  Called within the step of that write, but
+	 * it may do what work may, and may push.  What the write changes is not
+	 * committed yet: a process that dies here finds the queue and its log,
+	 * and hears of the write again.  After bus master off and on again, or
+	 * D3hot and D0, chains that were given up come again.
 	 */
 	void (*quiesce)(struct device *dev, unsigned q);
 	void (*ready)(struct device *dev, int fd, uint32_t events);
