@@ -415,8 +415,9 @@ now_ns(struct hv_partition *p)
 	return machine_now_ns((struct machine *)p);
 }
 
-/* Timers; level interrupts. */
-static const int calls[] = { __NR_timerfd_settime, __NR_poll };
+/* Timers; level interrupts; beginnings of threads that were made before. */
+static const int calls[] = { __NR_timerfd_settime, __NR_poll,
+	__NR_set_robust_list, __NR_rseq };
 
 const struct hv_backend hv_soft = {
 	.name = "soft",
