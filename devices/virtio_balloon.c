@@ -322,6 +322,28 @@ number(const char *val, uint32_t max, uint32_t *out)
 	return true;
 }
 
+/* MiB, as "64", "64M" or "1G", in pages. */
+static bool
+size(const char *val, uint32_t *pages)
+{
+	char digits[16];
+	size_t n = strspn(val, "0123456789");
+	uint32_t scale = PAGES_MIB;
+
+	if (n >= sizeof(digits))
+		return false;
+	memcpy(digits, val, n);
+	digits[n] = '\0';
+	if (strcmp(val + n, "G") == 0)
+		scale *= 1024;
+	else if (val[n] != '\0' && strcmp(val + n, "M") != 0)
+		return false;
+	if (!number(digits, UINT32_MAX / scale, pages))
+		return false;
+	*pages *= scale;
+	return true;
+}
+
 static int
 balloon_reconfigure(struct device *dev, const char *key, const char *val)
 {
@@ -329,9 +351,9 @@ balloon_reconfigure(struct device *dev, const char *key, const char *val)
 	uint32_t n;
 
 	if (strcmp(key, "size") == 0) {
-		if (!number(val, UINT32_MAX / PAGES_MIB, &n))
+		if (!size(val, &n))
 			return -EINVAL;
-		s->num_pages = n * PAGES_MIB;
+		s->num_pages = n;
 		virtio_config_changed(dev);
 		return 0;
 	}
@@ -431,7 +453,9 @@ static const char *const counters[] = { "swap_in_bytes", "swap_out_bytes",
 	"target_pages", "actual_pages", "inflated_pages", "deflated_pages",
 	"reported_bytes", "bad_pages" };
 static const struct device_option options[] = {
-	{ "size", "MiB to take from the guest; may change (0)" },
+	{ "size",
+	    "memory to take from the guest, in MiB, or with M or G; "
+	    "may change (0)" },
 	{ "interval", "seconds between statistics, 0: never; may change (10)" },
 	{ "deflate-on-oom",
 	    "on or off: the guest may take pages back in need (on)" },
