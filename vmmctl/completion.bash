@@ -14,7 +14,7 @@ _vmmctl() {
 	local command=${COMP_WORDS[1]} words=''
 
 	if ((COMP_CWORD == 1)); then
-		words='run ps devices stats top set kill console shutdown layout
+		words='run ps devices stats top set kill fault console shutdown layout
 			config --help --version'
 		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 		return
@@ -46,17 +46,24 @@ _vmmctl() {
 				--verbose --help'
 			;;
 		config) words='--check --help' ;;
-		devices | stats | top | set | kill | console | shutdown)
+		devices | stats | top | set | kill | fault | console | shutdown)
 			if ((COMP_CWORD == 2)); then
 				words=$(_vmmctl_vms)
 			elif ((COMP_CWORD == 3)) &&
-				[[ $command =~ ^(kill|console|stats|set)$ ]]; then
+				[[ $command =~ ^(kill|console|stats|set|fault)$ ]]; then
 				words=$(_vmmctl_devices "${COMP_WORDS[2]}")
 			fi
 			case $command in
 			devices | stats) words+=' --format' ;;
 			top) words+=' --interval' ;;
 			kill) words+=' --signal' ;;
+			fault)
+				((COMP_CWORD == 4)) && words='kill hang slow error
+					drop corrupt-answer list clear'
+				((COMP_CWORD > 4)) && words='on= after= times=
+					rate= seed= region= address= queue= value=
+					for='
+				;;
 			shutdown) words+=' --force' ;;
 			esac
 			words+=' --help'
