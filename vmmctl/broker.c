@@ -95,6 +95,9 @@ fill_device(
 	c->placement = connect_text(d->is_inline ? "inline" : "isolated");
 	c->restarts = d->restarts;
 	c->spare = d->spare;
+	if (d->policy != NULL)
+		c->policy = connect_text(d->policy);
+	c->deadline_ms = d->deadline_ms;
 	c->program = d->program;
 	c->network = d->network;
 	for (unsigned j = 0; j < d->nparams; j++) {

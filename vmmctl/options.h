@@ -51,6 +51,8 @@ struct option_device {
 	bool is_inline;
 	uint32_t restarts; /* per minute; 0: the default */
 	uint32_t spare; /* as DeviceConfig.spare */
+	const char *policy; /* as DeviceConfig.policy; NULL: the default */
+	uint32_t deadline_ms; /* 0: the default */
 	unsigned program; /* 0: devhost, 1: devhost-ext */
 	bool network; /* its process stays in our network namespace */
 	/* The process at the other end of its link, which says nothing of it;

@@ -183,6 +183,52 @@ on_hello(struct process *p, const Bulkhead__Hello *hello)
 		device_configure(d);
 }
 
+/* ---- signs of life ---- */
+
+/* Time to ask for one, or to have had one. */
+static void
+on_health(evutil_socket_t fd, short what, void *arg)
+{
+	struct device *d = arg;
+	Bulkhead__Ping ping;
+
+	(void)fd;
+	(void)what;
+	if (d->state != DEVICE_RUNNING || d->finishing)
+		return;
+	if (d->ping_ns != 0) {
+		device_kill(d, "hung: no answer to a health check");
+		return;
+	}
+	bulkhead__ping__init(&ping);
+	if (channel_send(&d->now->channel, BULKHEAD__ENVELOPE__BODY_PING, &ping,
+		NULL, 0, 0) == 0)
+		d->ping_ns = time_now_ns();
+	set_event(d->on_health,
+	    d->ping_ns != 0 ? d->health.answer_ns : d->health.every_ns);
+}
+
+static void
+start_health(struct device *d)
+{
+	if (d->is_inline || d->loader)
+		return;
+	if (d->on_health == NULL)
+		d->on_health = evtimer_new(d->vm->base, on_health, d);
+	d->ping_ns = 0;
+	if (d->on_health == NULL)
+		device_kill(d, "out of memory");
+	else
+		set_event(d->on_health, d->health.every_ns);
+}
+
+static void
+on_pong(struct device *d)
+{
+	if (d->ping_ns != 0)
+		start_health(d);
+}
+
 static void
 on_ready(struct device *d)
 {
@@ -192,6 +238,8 @@ on_ready(struct device *d)
 	d->state = DEVICE_RUNNING;
 	d->ready_ns = time_now_ns();
 	event_del(d->on_timer);
+	start_health(d);
+	atomic_store(&d->port->ready_ns, d->ready_ns);
 	/* A vCPU that waits for a write may be told of it only now. */
 	wiring_apply(&d->wiring);
 	if (d->restarts == 0)
@@ -199,6 +247,8 @@ on_ready(struct device *d)
 	/* The dead one may have taken the kick for a request with it. */
 	n = write(d->kick_fd, &one, sizeof(one));
 	(void)n; /* full: it is readable already */
+	/* From now on its deadline counts. */
+	port_wake(d->port);
 	release_mounts(d);
 	device_want_spare(d, spare_delay_ns(d->spares_lost));
 	client_event(d->vm, d->name, 2, "running again after %u us",
@@ -219,13 +269,31 @@ tell(struct device *d, unsigned level, const char *text)
 		client_event(d->vm, d->name, level, "%.200s", text);
 }
 
+static void
+check_wait(struct device *d)
+{
+	char why[64];
+
+	if (d->is_inline || d->finishing)
+		return;
+	if (port_faulted(d->port)) {
+		device_kill(d, "broke the ring's rules");
+		return;
+	}
+	if (port_waited_ns(d->port, d->ready_ns, time_now_ns()) <
+	    d->port->deadline_ns)
+		return;
+	snprintf(why, sizeof(why), "hung: a vCPU waited for more than %llu ms",
+	    (unsigned long long)d->port->deadline_ns / 1000000);
+	device_kill(d, why);
+}
+
 void
 device_report(struct device *d)
 {
 	char text[WIRING_TEXT];
 
-	if (port_faulted(d->port))
-		device_kill(d, "broke the ring's rules");
+	check_wait(d);
 	if (wiring_refusal(&d->wiring, text))
 		tell(d, 1, text);
 }
@@ -321,7 +389,7 @@ device_take(struct process *p, const Bulkhead__Envelope *e)
 		on_ready(d);
 		break;
 	case BULKHEAD__ENVELOPE__BODY_PONG:
-		d->ping_ns = 0;
+		on_pong(d);
 		break;
 	case BULKHEAD__ENVELOPE__BODY_LOG:
 		tell(d, e->log->level, e->log->text);
@@ -453,6 +521,8 @@ forget_process(struct device *d)
 	process_forget(d->now);
 	if (d->on_timer != NULL)
 		event_del(d->on_timer);
+	if (d->on_health != NULL)
+		event_del(d->on_health);
 	d->ping_ns = 0;
 	if (d->question.asked_ns != 0)
 		answer_question(d, EAGAIN, "the device died");
@@ -465,6 +535,11 @@ remove_device(struct device *d)
 	if (d->port != NULL)
 		port_remove(d->port);
 	process_kill(d->spare, "its device is removed");
+	if (d->policy == POLICY_STOP_VM) {
+		vm_end(d->vm, BULKHEAD__END_REASON__END_ERROR,
+		    "device %s is given up: %s", d->name, d->last_death);
+		return;
+	}
 	client_event(d->vm, d->name, 0,
 	    "removed: %s; its registers read as all ones from now on",
 	    d->last_death);
@@ -533,6 +608,8 @@ device_died(struct process *p, const char *how)
 	snprintf(failure, sizeof(failure), "%s", p->failure);
 	d->ordered = false;
 	d->ready_ns = 0;
+	if (d->port != NULL)
+		atomic_store(&d->port->ready_ns, 0);
 	forget_process(d);
 	if (d->finishing || vm_ending(d->vm) || d->state == DEVICE_DONE) {
 		d->state = DEVICE_DONE;
@@ -549,7 +626,8 @@ device_died(struct process *p, const char *how)
 		snprintf(d->last_death, sizeof(d->last_death),
 		    "%.60s: its store says what cannot be", how);
 	}
-	verdict = supervisor_judge(&d->budget, &d->backoff, &death, d->died_ns);
+	verdict = supervisor_judge(
+	    &d->budget, &d->backoff, d->policy, &death, d->died_ns);
 	if (!verdict.restart) {
 		remove_device(d);
 		return;
@@ -628,31 +706,12 @@ device_start(struct device *d)
 void
 device_check(struct device *d, uint64_t now_ns)
 {
-	Bulkhead__Ping ping;
-
-	bulkhead__ping__init(&ping);
 	if (d->state != DEVICE_RUNNING || d->is_inline || d->finishing)
 		return;
-	if (port_faulted(d->port)) {
-		device_kill(d, "broke the ring's rules");
-		return;
-	}
+	check_wait(d);
 	if (d->question.asked_ns != 0 &&
-	    now_ns - d->question.asked_ns > PONG_NS) {
+	    now_ns - d->question.asked_ns > PONG_NS)
 		device_kill(d, "hung: no answer to a question");
-		return;
-	}
-	if (port_waited_ns(d->port, d->ready_ns, now_ns) > HUNG_NS) {
-		device_kill(d, "hung: a vCPU waited for more than a second");
-		return;
-	}
-	if (d->ping_ns == 0) {
-		if (channel_send(&d->now->channel,
-			BULKHEAD__ENVELOPE__BODY_PING, &ping, NULL, 0, 0) == 0)
-			d->ping_ns = now_ns;
-	} else if (now_ns - d->ping_ns > PONG_NS) {
-		device_kill(d, "hung: no answer to a health check");
-	}
 }
 
 void
@@ -665,5 +724,7 @@ device_destroy(struct device *d)
 		event_free(d->on_timer);
 	if (d->on_spare != NULL)
 		event_free(d->on_spare);
+	if (d->on_health != NULL)
+		event_free(d->on_health);
 	device_close_resources(d);
 }

@@ -9,15 +9,16 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define MEMORY_MIN  (1ull << 20)
-#define MEMORY_MAX  (1ull << 40)
-#define TICK_MS	    100
-#define END_TICK_MS 2
-#define CREATE_NS   10000000000u
-#define DRAIN_NS    500000000u
-#define FINISH_NS   500000000u
-#define GIVE_UP_NS  3000000000u
-#define LINGER_NS   2000000000u
+#define MEMORY_MIN	(1ull << 20)
+#define MEMORY_MAX	(1ull << 40)
+#define TICK_MS		100
+#define END_TICK_MS	2
+#define CREATE_NS	10000000000u
+#define DRAIN_NS	500000000u
+#define FINISH_NS	500000000u
+#define GIVE_UP_NS	3000000000u
+#define LINGER_NS	2000000000u
+#define DEADLINE_MAX_MS 3600000u
 
 static const struct placement_ops *inline_ops;
 
@@ -272,6 +273,16 @@ take_device(struct vm *vm, const Bulkhead__DeviceConfig *c, const int *files)
 		vm_fail(vm, EINVAL, "device %s: no such program", d->name);
 		return -1;
 	}
+	if (policy_parse(c->policy, &d->policy) < 0) {
+		vm_fail(vm, EINVAL, "device %s: no policy %.20s", d->name,
+		    c->policy);
+		return -1;
+	}
+	if (c->deadline_ms > DEADLINE_MAX_MS) {
+		vm_fail(vm, EINVAL, "device %s: the deadline is out of range",
+		    d->name);
+		return -1;
+	}
 	d->is_inline = strcmp(c->placement, "inline") == 0;
 	if (d->is_inline && inline_ops == NULL) {
 		vm_fail(vm, EINVAL,
@@ -288,6 +299,9 @@ take_device(struct vm *vm, const Bulkhead__DeviceConfig *c, const int *files)
 	d->port->spin_max_ns = vm->spin_ns;
 	d->port->clock_offset_ns = vm->clock_offset_ns;
 	d->port->stopping = &vm->stopping;
+	d->port->deadline_ns =
+	    c->deadline_ms != 0 ? c->deadline_ms * 1000000ull : HUNG_NS;
+	d->health = health_of(c->deadline_ms * 1000000ull);
 	d->port->inline_ops = d->is_inline ? inline_ops : NULL;
 	budget_init(&d->budget,
 	    c->restarts != 0 ? c->restarts : RESTARTS_PER_MINUTE,

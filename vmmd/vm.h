@@ -118,7 +118,7 @@ struct device {
 	/* Two processes at most: the one that is the device, and a spare that
 	 * has been started and waits to be configured. */
 	struct process process[2], *now, *spare;
-	struct event *on_timer, *on_spare;
+	struct event *on_timer, *on_spare, *on_health;
 	unsigned spares_lost; /* in a row */
 	int mounts; /* of the one that died last; -1 */
 
@@ -156,6 +156,8 @@ struct device {
 	struct port *port;
 	struct budget budget;
 	struct backoff backoff;
+	enum policy policy;
+	struct health health;
 };
 
 void device_init(struct device *d, struct vm *vm);
@@ -186,7 +188,7 @@ void device_finish(struct device *d);
 void device_want_spare(struct device *d, uint64_t delay_ns);
 /* Has it a process? */
 bool device_has_host(const struct device *d);
-/* Every so often: is it hung? */
+/* Every so often: has it broken the rules, or left a question? */
 void device_check(struct device *d, uint64_t now_ns);
 const char *device_state_name(const struct device *d);
 /* Have the device change parameters, and its client answered.  0 or -errno. */
