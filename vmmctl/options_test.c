@@ -130,9 +130,11 @@ static const struct complaint cases[] = {
 	    "--device: policy=pray: unknown; known are: restart remove "
 	    "stop-vm" },
 	{ "refuses_a_deadline_without_a_unit", { "--device", "rtc,deadline=5" },
-	    "--device: deadline=5: not a time from 1ms to an hour" },
+	    "--device: deadline=5: not a time from 1ms to an hour, such as "
+	    "200ms" },
 	{ "refuses_a_deadline_of_nothing", { "--device", "rtc,deadline=1us" },
-	    "--device: deadline=1us: not a time" },
+	    "--device: deadline=1us: not a time from 1ms to an hour, such as "
+	    "200ms" },
 	{ "refuses_half_a_spare", { "--device", "rtc,spare=half" },
 	    "--device: spare=half: not auto, off or on" },
 	{ "refuses_no_restarts", { "--device", "rtc,restarts=0" },
