@@ -147,6 +147,7 @@ broker_create(struct broker *b, const struct run_options *o,
 	c.wait_policy = connect_text(o->wait_policy);
 	c.detach = o->detach;
 	c.programs = in->nprograms;
+	c.has_recorder = in->files.has_recorder;
 	for (unsigned i = 0; i < in->nprograms; i++)
 		fds[n++] = in->program[i];
 	fds[n++] = in->kernel;

@@ -42,7 +42,7 @@ _vmmctl() {
 				--name --hypervisor --disk --net --vsock
 				--virtio-console --rng --balloon --device
 				--placement --sandbox --wait-policy --console
-				--no-console --detach --dry-run --quiet
+				--no-console --blackbox --detach --dry-run --quiet
 				--verbose --help'
 			;;
 		config) words='--check --help' ;;

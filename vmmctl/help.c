@@ -55,6 +55,8 @@ static const char run_options_help[] =
     "                           spins before it sleeps; balanced\n"
     "  --console DEVICE[:STREAM]  the device to attach to\n"
     "  --no-console             attach to none\n"
+    "  --blackbox FOLDER        keep a file there of every device that dies\n"
+    "                           unasked; the last 64 and 256M; see blackbox\n"
     "  --detach                 leave it running and return\n"
     "  --dry-run                check and open everything, start nothing\n"
     "  --quiet, --verbose       fewer, more messages on standard error\n";

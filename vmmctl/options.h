@@ -74,7 +74,7 @@ struct option_text;
 
 struct run_options {
 	const char *kernel, *initrd, *cmdline, *hypervisor, *sandbox,
-	    *wait_policy, *console;
+	    *wait_policy, *console, *blackbox;
 	char name[OPTIONS_NAME];
 	uint64_t memory; /* bytes */
 	unsigned cpus;

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmmd/blackbox.h"
 #include "vmmd/vm.h"
 
 #define LOGS_PER_SECOND	   20u
@@ -166,6 +167,7 @@ on_hello(struct process *p, const Bulkhead__Hello *hello)
 		return;
 	}
 	p->greeted = true;
+	snprintf(p->build, sizeof(p->build), "%.47s", hello->build);
 	if (!d->greeted_once)
 		d->manifest = m;
 	/* All else is the same, and vCPUs may be reading it. */
@@ -606,6 +608,9 @@ device_died(struct process *p, const char *how)
 	    p->kill_reason[0] != '\0' ? ": " : "", p->kill_reason,
 	    d->ordered ? " (ordered)" : "");
 	snprintf(failure, sizeof(failure), "%s", p->failure);
+	/* Before anything of what it left is changed. */
+	if (!d->ordered)
+		blackbox_record(p, death.lived_ns);
 	d->ordered = false;
 	d->ready_ns = 0;
 	if (d->port != NULL)

@@ -128,6 +128,8 @@ on_exit_event(evutil_socket_t fd, short what, void *arg)
 		return;
 	p->pid = 0;
 	describe_exit(&si, how, sizeof(how));
+	p->signal = si.si_code == CLD_EXITED ? 0 : si.si_status;
+	p->status = si.si_code == CLD_EXITED ? si.si_status : 0;
 	/* Its last words may still be in the channel. */
 	for (unsigned i = 0; i < LAST_WORDS && drain(p); i++)
 		continue;

@@ -355,19 +355,17 @@ collect_fds(const struct device *d, struct fd_list *l)
 	put(l, d->file, MANIFEST_FILES);
 }
 
-static int
-send_configure(struct device *d)
+static void
+fill_configure(Bulkhead__Configure *to, struct placement_message *placement,
+    struct device *d)
 {
 	Bulkhead__Configure c;
-	struct placement_message placement;
-	struct fd_list fds;
 
-	collect_fds(d, &fds);
 	bulkhead__configure__init(&c);
-	device_fill_placement(&placement, d);
+	device_fill_placement(placement, d);
 	c.name = d->name;
 	c.vcpus = d->vm->nvcpus;
-	c.placement = &placement.placement;
+	c.placement = &placement->placement;
 	c.params = d->config->params;
 	c.n_params = d->config->n_params;
 	c.spin_us = d->vm->device_spin_us;
@@ -379,6 +377,33 @@ send_configure(struct device *d)
 	c.link_side = d->link_side;
 	for (unsigned i = 0; i < MANIFEST_FILES; i++)
 		c.files |= (uint32_t)(d->file[i] >= 0) << i;
+	*to = c;
+}
+
+uint8_t *
+device_pack_configure(struct device *d, size_t *size)
+{
+	Bulkhead__Configure c;
+	struct placement_message placement;
+	uint8_t *out;
+
+	fill_configure(&c, &placement, d);
+	*size = bulkhead__configure__get_packed_size(&c);
+	out = malloc(*size + 1);
+	if (out != NULL)
+		bulkhead__configure__pack(&c, out);
+	return out;
+}
+
+static int
+send_configure(struct device *d)
+{
+	Bulkhead__Configure c;
+	struct placement_message placement;
+	struct fd_list fds;
+
+	fill_configure(&c, &placement, d);
+	collect_fds(d, &fds);
 	return channel_send(&d->now->channel,
 	    BULKHEAD__ENVELOPE__BODY_CONFIGURE, &c, fds.fd, fds.n, 0);
 }

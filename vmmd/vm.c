@@ -9,16 +9,17 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define MEMORY_MIN	(1ull << 20)
-#define MEMORY_MAX	(1ull << 40)
-#define TICK_MS		100
-#define END_TICK_MS	2
-#define CREATE_NS	10000000000u
-#define DRAIN_NS	500000000u
-#define FINISH_NS	500000000u
-#define GIVE_UP_NS	3000000000u
-#define LINGER_NS	2000000000u
-#define DEADLINE_MAX_MS 3600000u
+#define MEMORY_MIN	 (1ull << 20)
+#define MEMORY_MAX	 (1ull << 40)
+#define TICK_MS		 100
+#define END_TICK_MS	 2
+#define CREATE_NS	 10000000000u
+#define DRAIN_NS	 500000000u
+#define FINISH_NS	 500000000u
+#define GIVE_UP_NS	 3000000000u
+#define BOXES_PER_MINUTE 60u /* a minute's worth at once */
+#define LINGER_NS	 2000000000u
+#define DEADLINE_MAX_MS	 3600000u
 
 static const struct placement_ops *inline_ops;
 
@@ -181,11 +182,14 @@ take_fds(struct vm *vm)
 
 	for (size_t i = 0; i < c->n_devices; i++)
 		n += c->devices[i]->n_files;
+	n += c->has_recorder ? 1 : 0;
 	if (vm->create.nfds != n)
 		return -EINVAL;
 	vm->nprograms = (unsigned)programs;
 	vm->kernel_fd = vm->create.fds[programs];
 	vm->initrd_fd = c->has_initrd ? vm->create.fds[programs + 1] : -1;
+	vm->recorder_fd = c->has_recorder ? vm->create.fds[n - 1] : -1;
+	budget_init(&vm->boxes, BOXES_PER_MINUTE, time_now_ns());
 	return 0;
 }
 
@@ -571,7 +575,7 @@ vm_new(bool layout_only)
 	vm->made_ns = vm->stage_ns = time_now_ns();
 	/* Guest time begins at zero. */
 	vm->clock_offset_ns = -(int64_t)vm->made_ns;
-	vm->kernel_fd = vm->initrd_fd = -1;
+	vm->kernel_fd = vm->initrd_fd = vm->recorder_fd = -1;
 	vm->ram = MEMORY_NONE;
 	device_init(&vm->loader, vm);
 	vm->base = event_base_new();

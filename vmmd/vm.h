@@ -54,7 +54,9 @@ struct process {
 	bool greeted; /* it has said hello, and may be configured */
 	bool hung_up;
 	char kill_reason[96]; /* why the broker killed it; "" */
+	int signal, status; /* of its end: one of them is not 0, or both are */
 	char failure[VM_TEXT]; /* its last words */
+	char build[48]; /* as its hello says */
 };
 
 void process_init(struct process *p, struct device *d);
@@ -176,6 +178,8 @@ void device_fill_placement(struct placement_message *m, struct device *d);
 bool device_resolve(struct device *d);
 /* After the layout: make what outlives it, and bind it.  0 or -errno. */
 int device_build(struct device *d);
+/* Its Configure, packed, to be freed; NULL: no memory. */
+uint8_t *device_pack_configure(struct device *d, size_t *size);
 /* Send configure or load, and see to it that it gets on with it. */
 void device_configure(struct device *d);
 /* 0 or -errno. */
@@ -303,6 +307,8 @@ struct vm {
 	const Bulkhead__CreateVm *config;
 	unsigned nprograms; /* the first of those fds */
 	int kernel_fd, initrd_fd; /* borrowed from there */
+	int recorder_fd; /* borrowed; -1: no black boxes */
+	struct budget boxes;
 	enum sandbox_mode sandbox;
 	uint64_t spin_ns;
 	uint32_t device_spin_us;
