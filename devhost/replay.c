@@ -313,6 +313,15 @@ run(struct replay *r)
 	return HOST_EXIT_OK;
 }
 
+/* One that may be changed. */
+static uint8_t *
+section(void *file, unsigned kind, size_t *size)
+{
+	const uint8_t *at = blackbox_section(file, kind, size);
+
+	return at ? (uint8_t *)file + (at - (const uint8_t *)file) : NULL;
+}
+
 int
 replay_run(void *file, size_t size, const struct replay_file *files,
     unsigned nfiles, FILE *out)
@@ -342,15 +351,8 @@ replay_run(void *file, size_t size, const struct replay_file *files,
 	configure = blackbox_section(file, BLACKBOX_CONFIGURE, &n);
 	r.configure =
 	    configure ? bulkhead__configure__unpack(NULL, n, configure) : NULL;
-	/* Its own memory: what is constant there is the file's table. */
-	r.store = (uint8_t *)file +
-	    ((const uint8_t *)blackbox_section(
-		 file, BLACKBOX_STORE, &r.store_size) -
-		(const uint8_t *)file);
-	r.rings = (uint8_t *)file +
-	    ((const uint8_t *)blackbox_section(
-		 file, BLACKBOX_RINGS, &r.rings_size) -
-		(const uint8_t *)file);
+	r.store = section(file, BLACKBOX_STORE, &r.store_size);
+	r.rings = section(file, BLACKBOX_RINGS, &r.rings_size);
 	if (!r.configure || r.store_size == 0 || r.rings_size == 0) {
 		fputs("the box lacks the configuration, the store or the "
 		      "rings\n",

@@ -14,7 +14,7 @@ _vmmctl() {
 	local command=${COMP_WORDS[1]} words=''
 
 	if ((COMP_CWORD == 1)); then
-		words='run ps devices stats top set kill fault console shutdown layout
+		words='run ps devices stats top set kill fault blackbox console shutdown layout
 			config --help --version'
 		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 		return
@@ -46,6 +46,13 @@ _vmmctl() {
 				--verbose --help'
 			;;
 		config) words='--check --help' ;;
+		blackbox)
+			if ((COMP_CWORD > 2)); then
+				mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+				return
+			fi
+			words='show --help'
+			;;
 		devices | stats | top | set | kill | fault | console | shutdown)
 			if ((COMP_CWORD == 2)); then
 				words=$(_vmmctl_vms)

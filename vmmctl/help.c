@@ -15,6 +15,7 @@ static const char general[] =
     "  set       change a parameter of a running device\n"
     "  kill      kill a device; it comes back, the guest does not notice\n"
     "  fault     make a device do wrong on purpose\n"
+    "  blackbox  show why a device died\n"
     "  console   attach to a console\n"
     "  shutdown  press the power button, or stop at once\n"
     "  layout    print the address layout that `run` would make\n"
@@ -117,6 +118,12 @@ static const struct {
 	    "corrupt-answer\n"
 	    "  for=TIME                 call it off after that time\n"
 	    "A time is a number and ns, us, ms, s or m.\n" },
+	{ "blackbox",
+	    "usage: vmmctl blackbox show FILE\n"
+	    "Show why a device died and what it was doing: a file that `run\n"
+	    "--blackbox FOLDER` kept.  `devhost --replay FILE` does it again, "
+	    "in\n"
+	    "one process, for a debugger.\n" },
 	{ "console",
 	    "usage: vmmctl console VM [DEVICE[:STREAM]]\n"
 	    "Attach to a console.  On a terminal, Ctrl-] q leaves and\n"

@@ -24,6 +24,7 @@ static const struct {
 	{ "top", command_top },
 	{ "set", command_set },
 	{ "fault", command_fault },
+	{ "blackbox", command_blackbox },
 };
 
 int
