@@ -26,8 +26,8 @@ struct replay {
 	const struct blackbox_header *h;
 	const struct device_type *type;
 	Bulkhead__Configure *configure;
-	uint8_t *store, *rings;
-	size_t store_size, rings_size;
+	uint8_t *store, *rings, *streams;
+	size_t store_size, rings_size, streams_size;
 	const struct replay_file *files;
 	unsigned nfiles;
 	int fd[FDS_MAX];
@@ -93,6 +93,16 @@ open_file(const struct replay *r, const char *name)
 	return fd;
 }
 
+/* As it was left, if the box has it. */
+static int
+make_stream(const struct replay *r, size_t i)
+{
+	return make_memory(r->streams_size / STREAM_SIZE > i
+		? r->streams + i * STREAM_SIZE
+		: NULL,
+	    STREAM_SIZE);
+}
+
 /* In the order of control.proto. */
 static void
 collect_fds(struct replay *r)
@@ -107,7 +117,7 @@ collect_fds(struct replay *r)
 		put_events(r, t->placements[0].irqs[i].level ? 2 : 1);
 	for (unsigned i = 0; i < t->nstreams; i++)
 		for (unsigned j = 0; j < 2; j++) {
-			put(r, make_memory(NULL, STREAM_SIZE));
+			put(r, make_stream(r, 2 * i + j));
 			put_events(r, 2);
 		}
 	if (t->dma != DEVICE_DMA_NONE && c->has_ram)
@@ -353,6 +363,7 @@ replay_run(void *file, size_t size, const struct replay_file *files,
 	    configure ? bulkhead__configure__unpack(NULL, n, configure) : NULL;
 	r.store = section(file, BLACKBOX_STORE, &r.store_size);
 	r.rings = section(file, BLACKBOX_RINGS, &r.rings_size);
+	r.streams = section(file, BLACKBOX_STREAMS, &r.streams_size);
 	if (!r.configure || r.store_size == 0 || r.rings_size == 0) {
 		fputs("the box lacks the configuration, the store or the "
 		      "rings\n",

@@ -29,6 +29,8 @@ enum blackbox_section_kind {
 	BLACKBOX_RINGS = 2, /* the intercept rings */
 	BLACKBOX_CONFIGURE = 3, /* the Configure message, packed */
 	BLACKBOX_WORDS = 4, /* its last words: text */
+	/* Of each stream the memory of its output, then that of its input. */
+	BLACKBOX_STREAMS = 5,
 };
 
 struct blackbox_header {

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "proto/blackbox.h"
+#include "proto/stream.h"
 
 static bool
 is_wanted(const struct device *d)
@@ -87,6 +88,24 @@ send_file(int recorder, const char *name, int fd)
 								      : 0;
 }
 
+/* What it said and was told last; NULL and 0: it has no streams. */
+static uint8_t *
+copy_streams(const struct device *d, size_t *size)
+{
+	uint8_t *copy;
+
+	*size = 2 * d->manifest.nstreams * STREAM_SIZE;
+	copy = *size > 0 ? malloc(*size) : NULL;
+	for (unsigned i = 0; copy != NULL && i < d->manifest.nstreams; i++) {
+		const struct device_stream *s = &d->stream[i];
+
+		memcpy(copy + 2 * i * STREAM_SIZE, s->out.base, STREAM_SIZE);
+		memcpy(
+		    copy + (2 * i + 1) * STREAM_SIZE, s->in.base, STREAM_SIZE);
+	}
+	return copy;
+}
+
 static int
 record(struct device *d, const struct process *p, uint64_t lived_ns)
 {
@@ -94,16 +113,22 @@ record(struct device *d, const struct process *p, uint64_t lived_ns)
 	char name[BLACKBOX_NAME_MAX];
 	size_t configure_size;
 	uint8_t *configure = device_pack_configure(d, &configure_size);
+	size_t streams_size;
+	uint8_t *streams = copy_streams(d, &streams_size);
 	struct blackbox_part parts[] = {
 		{ BLACKBOX_STORE, d->store.base, d->store.size },
 		{ BLACKBOX_RINGS, d->port->set, ring_set_size(d->vm->nvcpus) },
 		{ BLACKBOX_CONFIGURE, configure, configure_size },
 		{ BLACKBOX_WORDS, p->failure, strlen(p->failure) },
+		{ BLACKBOX_STREAMS, streams, streams_size },
 	};
 	int fd, r;
 
-	if (configure == NULL)
+	if (configure == NULL || (streams == NULL && streams_size > 0)) {
+		free(configure);
+		free(streams);
 		return -ENOMEM;
+	}
 	fill_header(&h, p, lived_ns);
 	make_name(name, &h);
 	fd = memfd_create("bulkhead-blackbox", MFD_CLOEXEC);
@@ -113,6 +138,7 @@ record(struct device *d, const struct process *p, uint64_t lived_ns)
 	if (fd >= 0)
 		close(fd);
 	free(configure);
+	free(streams);
 	return r;
 }
 
