@@ -575,7 +575,7 @@ soak_driver(struct bench *b, struct soak *s, unsigned *seed, uint64_t gpa)
 static void
 loses_and_doubles_nothing_over_many_restarts(void)
 {
-	static const uint16_t sizes[] = { 1, 2, 8, 256 };
+	static const uint16_t sizes[] = { 1, 2, 8, 256, 7, 255 };
 
 	for (unsigned k = 0; k < KINDS * ARRAY_LEN(sizes); k++) {
 		struct bench b;
