@@ -15,6 +15,7 @@ static const char general[] =
     "  set       change a parameter of a running device\n"
     "  kill      kill a device; it comes back, the guest does not notice\n"
     "  fault     make a device do wrong on purpose\n"
+    "  upgrade   put another program in a device's place\n"
     "  blackbox  show why a device died\n"
     "  console   attach to a console\n"
     "  shutdown  press the power button, or stop at once\n"
@@ -118,6 +119,13 @@ static const struct {
 	    "corrupt-answer\n"
 	    "  for=TIME                 call it off after that time\n"
 	    "A time is a number and ns, us, ms, s or m.\n" },
+	{ "upgrade",
+	    "usage: vmmctl upgrade VM DEVICE|--all [--program FILE]\n"
+	    "Put another program in the place of a running device's, without "
+	    "the\n"
+	    "guest's notice: FILE, a device host, or the one it has, anew.  If "
+	    "the\n"
+	    "new one refuses or dies, the old one goes on.\n" },
 	{ "blackbox",
 	    "usage: vmmctl blackbox show FILE\n"
 	    "Show why a device died and what it was doing: a file that `run\n"

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "vmmd/blackbox.h"
+#include "vmmd/upgrade.h"
 #include "vmmd/vm.h"
 
 #define LOGS_PER_SECOND	   20u
@@ -36,6 +37,9 @@ device_init(struct device *d, struct vm *vm)
 		.vm = vm,
 		.now = &d->process[0],
 		.spare = &d->process[1],
+		.next = &d->process[2],
+		.program = -1,
+		.upgrade = { .program = -1, .mem = MEMORY_NONE },
 		.mounts = -1,
 		.chosen = -1,
 		.store_mem = MEMORY_NONE,
@@ -44,6 +48,7 @@ device_init(struct device *d, struct vm *vm)
 	};
 	process_init(d->now, d);
 	process_init(d->spare, d);
+	process_init(d->next, d);
 	for (unsigned i = 0; i < MANIFEST_IRQS; i++)
 		d->irq[i].trigger = d->irq[i].resample = -1;
 	for (unsigned i = 0; i < MANIFEST_STREAMS; i++)
@@ -84,7 +89,8 @@ was_ready(const struct device *d)
 bool
 device_has_host(const struct device *d)
 {
-	return process_is_there(d->now) || process_is_there(d->spare);
+	return process_is_there(d->now) || process_is_there(d->spare) ||
+	    process_is_there(d->next);
 }
 
 void
@@ -112,9 +118,9 @@ static void
 set_deadline(struct device *d)
 {
 	set_timer(d,
-	    d->loader		   ? LOADER_DEADLINE_NS
-		: d->restarts == 0 ? FIRST_READY_NS
-				   : READY_NS);
+	    d->loader		? LOADER_DEADLINE_NS
+		: d->starts < 2 ? FIRST_READY_NS
+				: READY_NS);
 }
 
 void
@@ -155,6 +161,12 @@ on_hello(struct process *p, const Bulkhead__Hello *hello)
 	}
 	if (strcmp(m.type, d->type) != 0) {
 		process_kill(p, "it says it is of another type");
+		return;
+	}
+	if (p == d->next) {
+		p->greeted = true;
+		snprintf(p->build, sizeof(p->build), "%.47s", hello->build);
+		upgrade_greeted(d, &m);
 		return;
 	}
 	if (d->greeted_once && !manifest_same_shape(&d->manifest, &m)) {
@@ -235,6 +247,7 @@ static void
 on_ready(struct device *d)
 {
 	uint64_t one = 1;
+	bool upgrading;
 	ssize_t n;
 
 	d->state = DEVICE_RUNNING;
@@ -242,9 +255,11 @@ on_ready(struct device *d)
 	event_del(d->on_timer);
 	start_health(d);
 	atomic_store(&d->port->ready_ns, d->ready_ns);
+	upgrading = d->upgrade.stage != UPGRADE_NONE;
+	upgrade_ready(d);
 	/* A vCPU that waits for a write may be told of it only now. */
 	wiring_apply(&d->wiring);
-	if (d->restarts == 0)
+	if (d->starts < 2)
 		return;
 	/* The dead one may have taken the kick for a request with it. */
 	n = write(d->kick_fd, &one, sizeof(one));
@@ -253,6 +268,8 @@ on_ready(struct device *d)
 	port_wake(d->port);
 	release_mounts(d);
 	device_want_spare(d, spare_delay_ns(d->spares_lost));
+	if (upgrading)
+		return;
 	client_event(d->vm, d->name, 2, "running again after %u us",
 	    (unsigned)((d->ready_ns - d->died_ns) / 1000));
 }
@@ -425,7 +442,7 @@ device_hung_up(struct process *p)
 
 	if (d->is_inline) {
 		device_died(p, "its thread ended");
-	} else if (p == d->spare) {
+	} else if (p == d->spare || p == d->next) {
 		process_kill(p, "it closed its channel");
 	} else if (d->state != DEVICE_DONE && !d->finishing) {
 		p->hung_up = true;
@@ -537,6 +554,7 @@ remove_device(struct device *d)
 	if (d->port != NULL)
 		port_remove(d->port);
 	process_kill(d->spare, "its device is removed");
+	process_kill(d->next, "its device is removed");
 	if (d->policy == POLICY_STOP_VM) {
 		vm_end(d->vm, BULKHEAD__END_REASON__END_ERROR,
 		    "device %s is given up: %s", d->name, d->last_death);
@@ -596,6 +614,10 @@ device_died(struct process *p, const char *how)
 		spare_died(d, how);
 		return;
 	}
+	if (p == d->next) {
+		upgrade_next_died(d, how);
+		return;
+	}
 	death = (struct death){
 		.ordered = d->ordered,
 		.hopeless = d->is_inline || d->reshaped,
@@ -609,7 +631,7 @@ device_died(struct process *p, const char *how)
 	    d->ordered ? " (ordered)" : "");
 	snprintf(failure, sizeof(failure), "%s", p->failure);
 	/* Before anything of what it left is changed. */
-	if (!d->ordered)
+	if (!d->ordered && !upgrade_is_finishing(d))
 		blackbox_record(p, death.lived_ns);
 	d->ordered = false;
 	d->ready_ns = 0;
@@ -631,6 +653,8 @@ device_died(struct process *p, const char *how)
 		snprintf(d->last_death, sizeof(d->last_death),
 		    "%.60s: its store says what cannot be", how);
 	}
+	if (!death.hopeless && upgrade_takes_death(d, how, failure))
+		return;
 	verdict = supervisor_judge(
 	    &d->budget, &d->backoff, d->policy, &death, d->died_ns);
 	if (!verdict.restart) {
@@ -725,6 +749,7 @@ device_destroy(struct device *d)
 	forget_process(d);
 	release_mounts(d);
 	process_forget(d->spare);
+	upgrade_forget(d);
 	if (d->on_timer != NULL)
 		event_free(d->on_timer);
 	if (d->on_spare != NULL)

@@ -23,6 +23,7 @@ process_init(struct process *p, struct device *d)
 		.device = d,
 		.pidfd = -1,
 		.mounts = -1,
+		.program = -1,
 		.channel = { .fd = -1 },
 	};
 }
@@ -149,6 +150,18 @@ device_uid(pid_t broker, unsigned index)
 }
 
 static int
+program_of(const struct process *p)
+{
+	const struct device *d = p->device;
+
+	if (p->program >= 0)
+		return p->program;
+	if (d->program >= 0)
+		return d->program;
+	return d->vm->create.fds[d->loader ? 0 : d->config->program];
+}
+
+static int
 spawn(struct process *p, int theirs, char *err, size_t size)
 {
 	struct device *d = p->device;
@@ -158,7 +171,7 @@ spawn(struct process *p, int theirs, char *err, size_t size)
 	unsigned index =
 	    d->loader ? UIDS_PER_VM - 1 : (unsigned)(d - vm->device);
 	const struct sandbox_spawn s = {
-		.exec_fd = vm->create.fds[d->loader ? 0 : d->config->program],
+		.exec_fd = program_of(p),
 		.argv = argv,
 		.control_fd = theirs,
 		.mode = vm->sandbox,

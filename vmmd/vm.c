@@ -123,6 +123,7 @@ finish_devices(struct vm *vm)
 {
 	for (unsigned i = 0; i < vm->ndevices; i++) {
 		process_kill(vm->device[i].spare, "the VM has ended");
+		process_kill(vm->device[i].next, "the VM has ended");
 		if (vm->device[i].state == DEVICE_RUNNING)
 			device_finish(&vm->device[i]);
 		else

@@ -54,6 +54,7 @@ struct process {
 	bool greeted; /* it has said hello, and may be configured */
 	bool hung_up;
 	char kill_reason[96]; /* why the broker killed it; "" */
+	int program; /* an fd, borrowed; -1: its device's */
 	int signal, status; /* of its end: one of them is not 0, or both are */
 	char failure[VM_TEXT]; /* its last words */
 	char build[48]; /* as its hello says */
@@ -104,6 +105,25 @@ struct device_link {
 	int data[2], space[2]; /* eventfds */
 };
 
+/* See vmmd/upgrade.h. */
+enum upgrade_stage {
+	UPGRADE_NONE,
+	UPGRADE_STARTING, /* the new program has not said hello */
+	UPGRADE_FINISHING, /* the old one has been told to finish */
+	UPGRADE_TAKING_OVER, /* the new one is configured */
+};
+
+struct upgrade {
+	enum upgrade_stage stage;
+	struct event *on_timer;
+	int program; /* fd of the new one; -1: the device's own */
+	struct client *client; /* NULL: it is gone */
+	uint64_t seq, finish_ns;
+	struct manifest manifest; /* of the new one */
+	struct memory mem; /* a store of another shape, to be converted to */
+	struct store store;
+};
+
 /* A question of a client's that the device has not answered. */
 struct device_question {
 	struct client *client; /* NULL: none, or it is gone */
@@ -117,9 +137,12 @@ struct device {
 	bool loader, is_inline;
 	const Bulkhead__DeviceConfig *config; /* NULL: the loader */
 
-	/* Two processes at most: the one that is the device, and a spare that
-	 * has been started and waits to be configured. */
-	struct process process[2], *now, *spare;
+	/* Three processes at most: the one that is the device, a spare that
+	 * has been started and waits to be configured, and the one that is to
+	 * take over in an upgrade. */
+	struct process process[3], *now, *spare, *next;
+	int program; /* fd of the last upgrade's; -1: as configured */
+	struct upgrade upgrade;
 	struct event *on_timer, *on_spare, *on_health;
 	unsigned spares_lost; /* in a row */
 	int mounts; /* of the one that died last; -1 */
@@ -178,6 +201,13 @@ void device_fill_placement(struct placement_message *m, struct device *d);
 bool device_resolve(struct device *d);
 /* After the layout: make what outlives it, and bind it.  0 or -errno. */
 int device_build(struct device *d);
+/* A store for a state as the manifest has it, with what is counted in the
+ * present one.  0 or -errno. */
+int device_make_store(const struct device *d, const struct manifest *m,
+    struct memory *mem, struct store *store);
+/* From now on it is the device's; *mem is emptied. */
+void device_take_store(
+    struct device *d, struct memory *mem, const struct store *store);
 /* Its Configure, packed, to be freed; NULL: no memory. */
 uint8_t *device_pack_configure(struct device *d, size_t *size);
 /* Send configure or load, and see to it that it gets on with it. */
