@@ -500,6 +500,7 @@ device_want_spare(struct device *d, uint64_t delay_ns)
 static void
 spare_died(struct device *d, const char *how)
 {
+	bool retired = d->spare->retired;
 	char text[160];
 
 	snprintf(text, sizeof(text), "its spare died: %s%s%s", how,
@@ -509,8 +510,11 @@ spare_died(struct device *d, const char *how)
 	event_del(d->on_spare);
 	if (vm_ending(d->vm) || d->state == DEVICE_REMOVED)
 		return;
-	tell(d, 1, text);
-	device_want_spare(d, spare_delay_ns(++d->spares_lost));
+	if (!retired) {
+		tell(d, 1, text);
+		d->spares_lost++;
+	}
+	device_want_spare(d, spare_delay_ns(d->spares_lost));
 }
 
 /* The spare, if there is one, becomes the device. */

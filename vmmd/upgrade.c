@@ -243,6 +243,7 @@ upgrade_ready(struct device *d)
 	done.state_version = d->manifest.state_version;
 	end(d, 0, "");
 	/* It waits to be the program that there was. */
+	d->spare->retired = process_is_there(d->spare);
 	process_kill(d->spare, "its program is an old one");
 	client_event(d->vm, d->name, 2, "upgraded to build %s after %u us",
 	    d->now->build, (unsigned)(done.pause_ns / 1000));

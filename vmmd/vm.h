@@ -53,6 +53,7 @@ struct process {
 	struct event *on_message, *on_exit;
 	bool greeted; /* it has said hello, and may be configured */
 	bool hung_up;
+	bool retired; /* a spare that is killed for no fault of its own */
 	char kill_reason[96]; /* why the broker killed it; "" */
 	int program; /* an fd, borrowed; -1: its device's */
 	int signal, status; /* of its end: one of them is not 0, or both are */
