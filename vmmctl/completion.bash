@@ -14,7 +14,7 @@ _vmmctl() {
 	local command=${COMP_WORDS[1]} words=''
 
 	if ((COMP_CWORD == 1)); then
-		words='run ps devices stats top set kill console shutdown layout
+		words='run ps devices stats top set sandbox kill console shutdown layout
 			config --help --version'
 		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 		return
