@@ -1,6 +1,6 @@
 /* The balloon. */
 #include "devices/virtio/driver.h"
-#include "devices/virtio/lives.h"
+#include "tests/lives.h"
 #include "tests/named_tests.h"
 
 #define INFLATE	    0u

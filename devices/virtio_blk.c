@@ -71,7 +71,7 @@ static const char *const files[] = {
 	[FILE_MAILBOX] = "?fence",
 };
 
-static const struct device_option options[] = { BLOCK_OPTIONS };
+static const struct device_option options[] = { VIRTIO_OPTIONS, BLOCK_OPTIONS };
 
 static const struct sandbox_syscall syscalls[] = {
 	{ .nr = __NR_io_uring_enter,

@@ -1,6 +1,6 @@
 /* The console. */
 #include "devices/virtio/driver.h"
-#include "devices/virtio/lives.h"
+#include "tests/lives.h"
 #include "tests/named_tests.h"
 
 #define F_SIZE	    (1ull << 0)

@@ -3,8 +3,8 @@
 #include <sys/un.h>
 
 #include "devices/virtio/driver.h"
-#include "devices/virtio/lives.h"
 #include "devices/vsock/vsock.h"
+#include "tests/lives.h"
 #include "tests/named_tests.h"
 #include "vmmctl/relay.h"
 

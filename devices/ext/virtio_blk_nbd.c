@@ -134,6 +134,7 @@ static const char *const files[] = {
 };
 
 static const struct device_option options[] = {
+	VIRTIO_OPTIONS,
 	BLOCK_OPTIONS,
 	{ "export", "name of the server's export (its default one)" },
 	{ "on-loss",

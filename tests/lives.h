@@ -6,8 +6,8 @@
  * is done, or killed after so many instructions, which it counts by itself with
  * the processor's trap flag.
  */
-#ifndef DEVICES_VIRTIO_LIVES_H
-#define DEVICES_VIRTIO_LIVES_H
+#ifndef TESTS_LIVES_H
+#define TESTS_LIVES_H
 
 #include <signal.h>
 #include <sys/prctl.h>
