@@ -31,7 +31,7 @@
 
 #define LINK	  0u
 #define BATCH	  64u /* frames of one call */
-#define FDS	  1024u /* sockets that it may have */
+#define FDS	  512u /* sockets that it may have; 300 KiB each */
 #define FD_MAX	  4096u /* highest number of one */
 #define TIMERS	  4u
 #define HEADROOM  64u /* slots that must be free to read from sockets */
