@@ -92,7 +92,7 @@ FUZZERS := $(patsubst %.c,$(O)/%,$(wildcard */*_fuzz.c */*/*_fuzz.c))
 # One binary per fuzzer that runs the corpus kept: part of the tests.
 REPLAYS := $(FUZZERS:%=%_replay)
 
-.PHONY: all check demo bench lint format fuzz install uninstall clean help \
+.PHONY: all check storm demo bench lint format fuzz install uninstall clean help \
 	tests programs guests fuzzers
 all: programs guests ## build the programs and the guest programs of the tests
 
@@ -168,6 +168,8 @@ check: programs guests tests ## run every test; last line: N passed, N failed
 	@$(if $(filter cov,$(MODE)),find $(O) -name '*.gcda' -delete)
 	@$(if $(filter cov,$(MODE)),rc=0; )scripts/run-tests $(O)$(if $(filter cov,$(MODE)), || rc=$$?; \
 		scripts/coverage $(O); exit $$rc)
+storm: programs guests tests ## kill devices 10,000 times under a Linux guest's load
+	@BULKHEAD_BUILD=$(abspath $(O)) STORM_KILLS=$${STORM_KILLS:-10000} tests/linux_storm_test.sh
 demo: programs ## boot a Linux guest, kill its devices, show that nothing was lost
 	@scripts/run-demo $(O)
 bench: programs guests tests ## measure, beside QEMU; writes o/bench.json

@@ -355,6 +355,17 @@ struct packet_ring *device_link_tx(struct device *dev, unsigned link);
 struct packet_ring *device_link_rx(struct device *dev, unsigned link);
 void device_link_kick(struct device *dev, unsigned link);
 
+/*
+ * Work: a queue request was taken.  Is it to fail, or never to be done, on
+ * purpose?  Dying, hanging and being slow happen in here.
+ */
+enum device_fault {
+	DEVICE_FAULT_NONE,
+	DEVICE_FAULT_ERROR, /* fail it as this kind of device fails */
+	DEVICE_FAULT_DROP, /* keep it and do nothing */
+};
+enum device_fault device_fault(struct device *dev, unsigned queue);
+
 /* Add to a counter of the type's own list. */
 void device_count(struct device *dev, unsigned counter, uint64_t n);
 /* Set one that is a level, not a count. */

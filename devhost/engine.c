@@ -91,17 +91,28 @@ access_step(
 		.write = req->op != RING_READ,
 		.vcpu = req->vcpu,
 	};
+	struct fault_hit hit;
 
 	if (a.region >= dev->placement.nregions ||
 	    a.addr >= dev->placement.regions[a.region].size)
 		return -EPROTO;
 	a.data &= ring_size_mask(a.size);
+	hit = engine_fault(dev,
+	    &(struct fault_request){
+		.on = a.write ? FAULT_ON_WRITE : FAULT_ON_READ,
+		.region = a.region,
+		.address = a.addr,
+		.now_ns = a.time_ns,
+	    });
 	dev->in_access = true;
 	if (__builtin_expect(--dev->until_sample == 0, 0))
 		timed_access(dev, &a);
 	else
 		dev->type->ops->access(dev, &a);
 	dev->in_access = false;
+	if (__builtin_expect(hit.kind == FAULT_CORRUPT, 0))
+		a.data ^= hit.value;
+	dev->unanswered = hit.kind == FAULT_DROP;
 	*answer = a.write ? 0 : a.data & ring_size_mask(a.size);
 	stats_add(a.write ? &st->writes : &st->reads, 1);
 	if (req->op == RING_WRITE_POSTED)
@@ -139,7 +150,8 @@ engine_serve(struct device *dev, unsigned vcpu)
 	p->next = next;
 	p->answer = answer;
 	store_commit(&dev->store);
-	ring_answer(r, next, answer);
+	if (__builtin_expect(!dev->unanswered, 1))
+		ring_answer(r, next, answer);
 	dev->putting_off = true;
 	settle(dev);
 	dev->putting_off = false;

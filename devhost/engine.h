@@ -79,6 +79,7 @@ struct device {
 	int (*watch)(void *watcher, int fd, uint32_t events);
 	void *watcher;
 	bool in_settle, in_access;
+	bool unanswered; /* on purpose: the access just handled */
 	/*
 	 * In engine_serve() edges, messages and the word that there is output
 	 * are put off, as bits, so that a burst of accesses tells them once.
@@ -130,6 +131,22 @@ void engine_take_up(struct device *dev);
 int engine_serve(struct device *dev, unsigned vcpu);
 void engine_send_irqs(struct device *dev);
 void engine_send_outputs(struct device *dev);
+
+/*
+ * Does a request that was taken go wrong on purpose?  Death, hanging and
+ * slowness happen in here; the rest is the caller's to do.
+ */
+struct fault_hit
+engine_fault_armed(struct device *dev, const struct fault_request *request);
+static inline struct fault_hit
+engine_fault(struct device *dev, const struct fault_request *request)
+{
+	if (__builtin_expect(atomic_load_explicit(&dev->store.faults->any,
+				 memory_order_relaxed) == 0,
+		1))
+		return (struct fault_hit){ .kind = FAULT_NONE };
+	return engine_fault_armed(dev, request);
+}
 
 /* Handle a request that did not come by the ring.  0 or -EPROTO. */
 int engine_access(

@@ -251,11 +251,25 @@ harness_make(struct harness *h, const struct device_type *t, unsigned vcpus)
 	harness_make_want(h, t, &want);
 }
 
+/* Which of the first HARNESS_FDS_SCANNED fds are open, by one system call. */
+static inline void
+harness_scan(bool open[HARNESS_FDS_SCANNED])
+{
+	static struct pollfd p[HARNESS_FDS_SCANNED];
+	int n = MIN(getdtablesize(), HARNESS_FDS_SCANNED);
+
+	for (int i = 0; i < n; i++)
+		p[i] = (struct pollfd){ .fd = i };
+	BUG_ON(poll(p, (nfds_t)n, 0) < 0);
+	for (int i = 0; i < n; i++)
+		open[i] = !(p[i].revents & POLLNVAL);
+}
+
 /* A process's own memory and fds, as before the sandbox. */
 static inline void
 harness_prepare(struct harness *h, const struct device_type *t)
 {
-	static bool before[HARNESS_FDS_SCANNED];
+	static bool before[HARNESS_FDS_SCANNED], after[HARNESS_FDS_SCANNED];
 
 	h->context = NULL;
 	h->nwatched = 0;
@@ -269,11 +283,11 @@ harness_prepare(struct harness *h, const struct device_type *t)
 	h->config.context = h->context;
 	if (!t->ops->prepare)
 		return;
-	for (int i = 0; i < HARNESS_FDS_SCANNED; i++)
-		before[i] = fcntl(i, F_GETFD) >= 0;
+	harness_scan(before);
 	BUG_ON(t->ops->prepare(t, h->context) < 0);
+	harness_scan(after);
 	for (int i = 0; i < HARNESS_FDS_SCANNED; i++)
-		h->prepared[i] = !before[i] && fcntl(i, F_GETFD) >= 0;
+		h->prepared[i] = !before[i] && after[i];
 }
 
 /* Start, or after harness_stop() restart: what engine_start() returns. */

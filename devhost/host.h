@@ -23,6 +23,7 @@ enum host_exit {
 	HOST_EXIT_RESOURCE = 5, /* the host system failed us */
 	HOST_EXIT_STATE = 6, /* the committed state is not valid */
 	HOST_EXIT_CONFIG = 7, /* an option is not of this device */
+	HOST_EXIT_FAULT = 8, /* a fault made on purpose */
 };
 
 /* What main() tells the host for its Hello. */

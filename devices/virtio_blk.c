@@ -88,7 +88,7 @@ static const struct device_type virtio_blk = {
 	.state_version = BLOCK_STATE_VERSION,
 	VIRTIO_DEVICE_TYPE(
 	    class, BLOCK_QUEUES_MAX, struct block_state, struct blk_context),
-	.log_size = VIRTIO_LOG_SIZE(BLOCK_QUEUES_MAX),
+	.log_size = BLOCK_LOG_SIZE,
 	/* The ring, the fence's end, the predecessor's. */
 	.fds = 4,
 	.files = files,

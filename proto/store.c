@@ -17,7 +17,7 @@ struct header {
 };
 
 struct layout {
-	size_t commit, stats, slot[2], log, size;
+	size_t commit, stats, faults, slot[2], log, size;
 };
 
 static size_t
@@ -51,7 +51,8 @@ lay_out(const struct store_shape *sh, struct layout *l)
 	slot = round_up(state_offset(sh) + sh->state_size, 64);
 	l->commit = 64;
 	l->stats = 128;
-	l->slot[0] = round_up(l->stats + sizeof(struct stats_device), 64);
+	l->faults = round_up(l->stats + sizeof(struct stats_device), 64);
+	l->slot[0] = round_up(l->faults + sizeof(struct fault_plans), 64);
 	l->slot[1] = l->slot[0] + slot;
 	l->log = round_up(l->slot[1] + slot, PAGE);
 	l->size = round_up(l->log + sh->log_size, PAGE);
@@ -107,6 +108,7 @@ store_attach(
 	s->shape = *shape;
 	s->commit = (_Atomic uint64_t *)(void *)(s->base + l.commit);
 	s->stats = (struct stats_device *)(void *)(s->base + l.stats);
+	s->faults = (struct fault_plans *)(void *)(s->base + l.faults);
 	s->slot[0] = s->base + l.slot[0];
 	s->slot[1] = s->base + l.slot[1];
 	s->log = s->base + l.log;

@@ -4,7 +4,7 @@
  * A sealed memfd per device, created by the broker, mapped by the broker and
  * the device:
  *
- *	header | commit word | statistics | slot 0 | slot 1 | log
+ *	header | commit word | statistics | fault plans | slot 0 | slot 1 | log
  *
  * A slot holds, per vCPU, the position of the next request and the answer of
  * the one before it, then how the device is wired into the machine, then the
@@ -29,10 +29,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "proto/fault.h"
 #include "proto/stats.h"
 
 #define STORE_MAGIC	0x45524f5453484b42u /* "BKHSTORE" */
-#define STORE_LAYOUT	2u
+#define STORE_LAYOUT	3u
 #define STORE_STATE_MAX (1u << 20)
 #define STORE_LOG_MAX	(16u << 20)
 
@@ -78,6 +79,8 @@ struct store {
 	struct store_shape shape;
 	_Atomic uint64_t *commit;
 	struct stats_device *stats;
+	struct fault_plans
+	    *faults; /* the broker's plans, the device's counts */
 	uint8_t *slot[2];
 	uint8_t *log;
 };

@@ -268,6 +268,36 @@ on_set_params(struct client *c, uint64_t seq, const Bulkhead__SetParams *set)
 }
 
 static void
+on_inject_fault(
+    struct client *c, uint64_t seq, const Bulkhead__InjectFault *inject)
+{
+	struct device *d = find_device(c, seq, inject->device);
+	int r = -EINVAL;
+
+	if (d == NULL)
+		return;
+	if (inject->plan != NULL)
+		r = faults_inject(d, inject->plan);
+	if (r == 0)
+		answer_ok(c, seq);
+	else
+		refuse(c, seq, -r, "fault of %s: %s", d->name,
+		    r == -ENOSPC       ? "it has as many plans as it can"
+			: r == -EAGAIN ? "it is not built yet"
+				       : "no such plan");
+}
+
+static void
+on_query_faults(
+    struct client *c, uint64_t seq, const Bulkhead__QueryFaults *query)
+{
+	struct device *d = find_device(c, seq, query->device);
+
+	if (d != NULL)
+		faults_describe(c, seq, d, query->clear);
+}
+
+static void
 on_console_size(
     struct client *c, uint64_t seq, const Bulkhead__ConsoleSize *size)
 {
@@ -312,6 +342,12 @@ on_request(struct client *c, struct channel_message *m)
 		break;
 	case BULKHEAD__ENVELOPE__BODY_SET_PARAMS:
 		on_set_params(c, e->seq, e->set_params);
+		break;
+	case BULKHEAD__ENVELOPE__BODY_INJECT_FAULT:
+		on_inject_fault(c, e->seq, e->inject_fault);
+		break;
+	case BULKHEAD__ENVELOPE__BODY_QUERY_FAULTS:
+		on_query_faults(c, e->seq, e->query_faults);
 		break;
 	case BULKHEAD__ENVELOPE__BODY_CONSOLE_SIZE:
 		on_console_size(c, e->seq, e->console_size);

@@ -3,24 +3,56 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "proto/base.h"
 #include "proto/platform.h"
 
-/* What every backend decodes itself: no access to it ever reaches a device. */
-static const struct {
+/* A range of ports or addresses, and whose it is. */
+struct range {
 	enum hv_space space;
 	uint64_t base, size;
-	const char *name;
-} held[] = {
-	{ HV_PIO, 0x20, 2, "pic" },
-	{ HV_PIO, 0x40, 4, "pit" },
-	{ HV_PIO, 0xa0, 2, "pic" },
-	{ HV_PIO, 0x4d0, 2, "pic" },
-	{ HV_MMIO, 0xfec00000, 0x1000, "ioapic" },
-	{ HV_MMIO, 0xfee00000, 0x1000, "lapic" },
+	const char *owner, *name, *more;
 };
+
+/*
+ * What no device can be given: what every backend decodes itself, and, if there
+ * is a PCI function, what belongs to the bus.
+ */
+#define HELD  6u
+#define PCI64 9u
+static const struct range platform[] = {
+	{ HV_PIO, 0x20, 2, "(hypervisor)", "pic", "" },
+	{ HV_PIO, 0x40, 4, "(hypervisor)", "pit", "" },
+	{ HV_PIO, 0xa0, 2, "(hypervisor)", "pic", "" },
+	{ HV_PIO, 0x4d0, 2, "(hypervisor)", "pic", "" },
+	{ HV_MMIO, 0xfec00000, 0x1000, "(hypervisor)", "ioapic", "" },
+	{ HV_MMIO, 0xfee00000, 0x1000, "(hypervisor)", "lapic", "" },
+	{ HV_PIO, PLATFORM_PCI_ADDRESS_PORT, 8, "(pci)", "config", "" },
+	{ HV_MMIO, PLATFORM_ECAM_BASE, PLATFORM_ECAM_SIZE, "(pci)", "ecam",
+	    "" },
+	{ HV_MMIO, PLATFORM_PCI32_BASE, PLATFORM_PCI32_SIZE, "(pci)", "bars",
+	    "" },
+	/* Its base follows from the end of RAM. */
+	[PCI64] = { HV_MMIO, 0, PLATFORM_PCI64_SIZE, "(pci)", "bars", "" },
+};
+
+static unsigned
+platform_ranges(bool pci)
+{
+	return pci ? ARRAY_LEN(platform) : HELD;
+}
+
+static struct range
+platform_range(unsigned i, const struct layout_ram *ram)
+{
+	struct range r = platform[i];
+
+	if (i == PCI64)
+		r.base = platform_pci64_base(ram->high);
+	return r;
+}
 
 /* Held lines: the PIT's, and the cascade between the two PICs. */
 static const unsigned held_gsi[] = { 0, 2 };
@@ -58,27 +90,6 @@ meets(const struct region *a, const struct region *b)
 }
 
 static const char *
-taken_by_bus(const struct region *r, const struct layout_ram *ram)
-{
-	const struct {
-		enum hv_space space;
-		uint64_t base, size;
-	} bus[] = {
-		{ HV_MMIO, PLATFORM_ECAM_BASE, PLATFORM_ECAM_SIZE },
-		{ HV_MMIO, PLATFORM_PCI32_BASE, PLATFORM_PCI32_SIZE },
-		{ HV_MMIO, platform_pci64_base(ram->high),
-		    PLATFORM_PCI64_SIZE },
-		{ HV_PIO, PLATFORM_PCI_ADDRESS_PORT, 8 },
-	};
-
-	for (unsigned i = 0; i < ARRAY_LEN(bus); i++)
-		if (bus[i].space == r->space &&
-		    overlap(r->base, r->size, bus[i].base, bus[i].size))
-			return "pci";
-	return NULL;
-}
-
-static const char *
 region_taken(const struct region *r, const struct layout_item *items,
     unsigned n, const struct layout_ram *ram, bool pci)
 {
@@ -87,13 +98,13 @@ region_taken(const struct region *r, const struct layout_item *items,
 		    (overlap(r->base, r->size, 0, ram->low) ||
 			overlap(r->base, r->size, LAYOUT_HIGH_BASE, ram->high)))
 			return "memory";
-		for (unsigned i = 0; i < ARRAY_LEN(held); i++)
-			if (held[i].space == r->space &&
-			    overlap(
-				r->base, r->size, held[i].base, held[i].size))
-				return held[i].name;
-		if (pci && taken_by_bus(r, ram) != NULL)
-			return taken_by_bus(r, ram);
+		for (unsigned i = 0; i < platform_ranges(pci); i++) {
+			struct range p = platform_range(i, ram);
+
+			if (p.space == r->space &&
+			    overlap(r->base, r->size, p.base, p.size))
+				return i < HELD ? p.name : "pci";
+		}
 	}
 	for (unsigned i = 0; i < n; i++)
 		for (unsigned j = 0; j < items[i].placed.nregions; j++)
@@ -253,78 +264,48 @@ layout_place(struct layout_item *items, unsigned n,
 	return 0;
 }
 
-/* A line of the dump, while the next one is looked for. */
-struct line {
-	uint64_t base, last;
-	const char *owner, *name, *more;
-};
+#define LINES (ARRAY_LEN(platform) + 32u * MANIFEST_REGIONS)
 
-static void
-consider(struct line *l, uint64_t from, uint64_t base, uint64_t size,
-    const char *owner, const char *name, const char *more)
+static int
+compare_ranges(const void *a, const void *b)
 {
-	if (base >= from && base < l->base)
-		*l = (struct line){ base, base + size - 1, owner, name, more };
+	const struct range *x = a, *y = b;
+
+	if (x->space != y->space)
+		return x->space == HV_MMIO ? -1 : 1;
+	return x->base < y->base ? -1 : x->base > y->base;
 }
 
 static void
-consider_bus(struct line *l, uint64_t from, enum hv_space space,
+dump_ranges(FILE *out, const struct layout_item *items, unsigned n,
     const struct layout_ram *ram)
 {
-	static const char owner[] = "(pci)";
+	struct range lines[LINES];
+	unsigned m = 0;
 
-	if (space == HV_PIO) {
-		consider(
-		    l, from, PLATFORM_PCI_ADDRESS_PORT, 8, owner, "config", "");
-		return;
+	while (m < platform_ranges(layout_has_pci(items, n))) {
+		lines[m] = platform_range(m, ram);
+		m++;
 	}
-	consider(l, from, PLATFORM_PCI32_BASE, PLATFORM_PCI32_SIZE, owner,
-	    "bars", "");
-	consider(
-	    l, from, PLATFORM_ECAM_BASE, PLATFORM_ECAM_SIZE, owner, "ecam", "");
-	consider(l, from, platform_pci64_base(ram->high), PLATFORM_PCI64_SIZE,
-	    owner, "bars", "");
-}
+	for (unsigned i = 0; i < n; i++)
+		for (unsigned j = 0; j < items[i].placed.nregions; j++) {
+			const struct region *r = &items[i].placed.regions[j];
 
-static void
-dump_space(FILE *out, enum hv_space space, const struct layout_item *items,
-    unsigned n, const struct layout_ram *ram)
-{
-	uint64_t from = 0;
+			if (is_fixed(r) && m < LINES)
+				lines[m++] = (struct range){ r->space, r->base,
+					r->size, items[i].name, r->name,
+					r->posted ? " posted" : "" };
+		}
+	qsort(lines, m, sizeof(lines[0]), compare_ranges);
+	for (unsigned i = 0; i < m; i++) {
+		const struct range *l = &lines[i];
 
-	/* The next range from `from` on, until there is none. */
-	for (;;) {
-		struct line l = { .base = UINT64_MAX };
-
-		for (unsigned i = 0; i < ARRAY_LEN(held); i++)
-			if (held[i].space == space)
-				consider(&l, from, held[i].base, held[i].size,
-				    "(hypervisor)", held[i].name, "");
-		if (layout_has_pci(items, n))
-			consider_bus(&l, from, space, ram);
-		for (unsigned i = 0; i < n; i++)
-			for (unsigned j = 0; j < items[i].placed.nregions;
-			     j++) {
-				const struct region *r =
-				    &items[i].placed.regions[j];
-
-				if (r->space == space && is_fixed(r))
-					consider(&l, from, r->base, r->size,
-					    items[i].name, r->name,
-					    r->posted ? " posted" : "");
-			}
-		if (l.owner == NULL)
-			return;
-		if (space == HV_PIO)
-			fprintf(out, "pio   %04" PRIx64 "-%04" PRIx64, l.base,
-			    l.last);
-		else
-			fprintf(out, "mmio  %012" PRIx64 "-%012" PRIx64, l.base,
-			    l.last);
-		fprintf(out, "  %s %s%s\n", l.owner, l.name, l.more);
-		if (l.last == UINT64_MAX)
-			return;
-		from = l.last + 1;
+		fprintf(out,
+		    l->space == HV_PIO
+			? "pio   %04" PRIx64 "-%04" PRIx64 "  %s %s%s\n"
+			: "mmio  %012" PRIx64 "-%012" PRIx64 "  %s %s%s\n",
+		    l->base, l->base + (l->size - 1), l->owner, l->name,
+		    l->more);
 	}
 }
 
@@ -349,8 +330,7 @@ layout_dump(FILE *out, const struct layout_item *items, unsigned n,
 	if (ram->high > 0)
 		fprintf(out, "ram   %012llx-%012llx\n", LAYOUT_HIGH_BASE,
 		    LAYOUT_HIGH_BASE + ram->high - 1);
-	dump_space(out, HV_MMIO, items, n, ram);
-	dump_space(out, HV_PIO, items, n, ram);
+	dump_ranges(out, items, n, ram);
 	dump_functions(out, items, n);
 	for (unsigned gsi = 0; gsi < 24; gsi++)
 		for (unsigned i = 0; i < n; i++)

@@ -46,39 +46,58 @@ open_file(pid_t pid, const char *name)
 	return f;
 }
 
-/* The names are those of our memfds: see memory_create()'s callers. */
-static uint64_t
-ram_mapped(pid_t pid)
+bool
+proc_uid_is_mapped(uid_t uid)
 {
-	uint64_t from, to, sum = 0;
-	char line[512];
-	FILE *f = open_file(pid, "maps");
+	unsigned inside, outside, count;
+	bool found = false;
+	FILE *f = open_file(getpid(), "uid_map");
 
 	if (f == NULL)
-		return 0;
-	while (fgets(line, sizeof(line), f) != NULL)
-		if (strstr(line, "/memfd:bulkhead-ram") != NULL &&
-		    sscanf(line, "%" SCNx64 "-%" SCNx64, &from, &to) == 2)
-			sum += to - from;
+		return false;
+	while (!found && fscanf(f, "%u %u %u", &inside, &outside, &count) == 3)
+		found = uid - inside < count;
 	fclose(f);
-	return sum;
+	return found;
+}
+
+/* Of mappings of guest RAM, by the name that vm.c gives it. */
+static uint64_t
+bytes_of_ram(const char *line)
+{
+	uint64_t from, to;
+
+	if (strstr(line, "/memfd:bulkhead-ram") == NULL ||
+	    sscanf(line, "%" SCNx64 "-%" SCNx64, &from, &to) != 2)
+		return 0;
+	return to - from;
 }
 
 static uint64_t
-private_bytes(pid_t pid)
+private_bytes(const char *line)
 {
-	uint64_t kib, sum = 0;
-	char line[256];
-	FILE *f = open_file(pid, "smaps_rollup");
+	uint64_t kib;
+
+	if (sscanf(line, "Private_Clean: %" SCNu64, &kib) == 1 ||
+	    sscanf(line, "Private_Dirty: %" SCNu64, &kib) == 1)
+		return kib << 10;
+	return 0;
+}
+
+/* What the lines of a file come to. */
+static uint64_t
+sum(pid_t pid, const char *name, uint64_t (*of)(const char *line))
+{
+	uint64_t total = 0;
+	char line[512];
+	FILE *f = open_file(pid, name);
 
 	if (f == NULL)
 		return 0;
 	while (fgets(line, sizeof(line), f) != NULL)
-		if (sscanf(line, "Private_Clean: %" SCNu64, &kib) == 1 ||
-		    sscanf(line, "Private_Dirty: %" SCNu64, &kib) == 1)
-			sum += kib << 10;
+		total += of(line);
 	fclose(f);
-	return sum;
+	return total;
 }
 
 void
@@ -87,8 +106,8 @@ proc_memory(pid_t pid, struct proc_memory *out)
 	*out = (struct proc_memory){ .ram_mapped = 0 };
 	if (pid <= 0)
 		return;
-	out->ram_mapped = ram_mapped(pid);
-	out->private_bytes = private_bytes(pid);
+	out->ram_mapped = sum(pid, "maps", bytes_of_ram);
+	out->private_bytes = sum(pid, "smaps_rollup", private_bytes);
 }
 
 static uint64_t

@@ -137,29 +137,13 @@ on_exit_event(evutil_socket_t fd, short what, void *arg)
 
 /* ---- start ---- */
 
-/* Is a uid of the host one that our user namespace has? */
-static bool
-uid_is_mapped(uid_t uid)
-{
-	unsigned inside, outside, count;
-	bool found = false;
-	FILE *f = fopen("/proc/self/uid_map", "re");
-
-	if (f == NULL)
-		return false;
-	while (!found && fscanf(f, "%u %u %u", &inside, &outside, &count) == 3)
-		found = uid - inside < count;
-	fclose(f);
-	return found;
-}
-
 uid_t
 device_uid(pid_t broker, unsigned index)
 {
 	uid_t uid = UID_BASE + ((uid_t)broker & 0xffffu) * UIDS_PER_VM +
 	    index % UIDS_PER_VM;
 
-	return uid_is_mapped(uid) ? uid : UID_NOBODY;
+	return proc_uid_is_mapped(uid) ? uid : UID_NOBODY;
 }
 
 static int

@@ -229,6 +229,15 @@ void describe_vm(struct client *c, uint64_t seq);
 /* Of the device of that name, or of all if it is "". */
 void describe_stats(struct client *c, uint64_t seq, const char *device);
 
+/* ---- faults.c: faults made on purpose ---- */
+
+/* Arm a plan.  0; -EAGAIN: the device is not built yet; -ENOSPC: it has as many
+ * as it can; -EINVAL. */
+int faults_inject(struct device *d, const Bulkhead__FaultPlan *plan);
+/* Answer with the plans of a device; clear: disarm them first. */
+void
+faults_describe(struct client *c, uint64_t seq, struct device *d, bool clear);
+
 /* ---- proc.c: what the kernel knows of a process ---- */
 
 struct proc_memory {
@@ -238,6 +247,8 @@ struct proc_memory {
 
 /* Open /proc, once and for all. */
 void proc_init(void);
+/* Is a uid of the host one that our user namespace has? */
+bool proc_uid_is_mapped(uid_t uid);
 /* An fd that keeps its mount namespace; -1. */
 int proc_hold_mounts(pid_t pid);
 /* Zeroes for what cannot be read. */

@@ -162,11 +162,28 @@ finish(struct device *dev, struct block_request *r, uint8_t status)
 	release(dev, r);
 }
 
+/*
+ * Note whether anything is under way, before it is and after it was.  What the
+ * next process reads must have been true at this one's death, so the order of
+ * the stores and of the system calls is all; the machine does not matter.
+ */
+static void
+note_under_way(struct device *dev, bool is)
+{
+	uint8_t *log = device_log(dev);
+	struct block_log *l = (struct block_log *)(void *)(log +
+	    VIRTIO_LOG_SIZE(BLOCK_QUEUES_MAX));
+
+	if (l->under_way != is)
+		__atomic_store_n(&l->under_way, is, __ATOMIC_SEQ_CST);
+}
+
 static void
 submit(struct device *dev, struct block_request *r)
 {
 	struct block_context *c = device_context(dev);
 
+	note_under_way(dev, true);
 	if (block_submit_piece(dev, r)) {
 		r->place = BLOCK_STARTED;
 		return;
@@ -262,6 +279,10 @@ begin(struct device *dev, struct block_request *r)
 	struct block_context *c = device_context(dev);
 	struct block_state *s = device_state(dev);
 
+	if (r->chain.fail) {
+		finish(dev, r, VIRTIO_BLK_S_IOERR);
+		return;
+	}
 	if (r->job.kind == BLOCK_JOB_DONE) {
 		finish(dev, r, r->job.status);
 		return;
@@ -334,6 +355,16 @@ take_chains(struct device *dev, unsigned q)
 	}
 }
 
+static bool
+was_under_way(struct device *dev)
+{
+	uint8_t *log = device_log(dev);
+
+	return ((struct block_log *)(void *)(log +
+		    VIRTIO_LOG_SIZE(BLOCK_QUEUES_MAX)))
+		   ->under_way != 0;
+}
+
 /* The end of all work: give the backend its batch, and tell what is there. */
 static void
 end_work(struct device *dev)
@@ -347,6 +378,8 @@ end_work(struct device *dev)
 				take_chains(dev, q);
 	}
 	c->backend->ops->kick(c->backend);
+	if (c->open && c->backend->in_flight == 0)
+		note_under_way(dev, false);
 	device_queue_depth(dev, c->nrequests);
 }
 
@@ -388,6 +421,7 @@ open_fence(struct device *dev)
 	if (rc != 0)
 		return rc;
 	c->open = true;
+	note_under_way(dev, false);
 	/* Those that the driver has enabled meanwhile. */
 	c->starved = true;
 	return 0;
@@ -398,18 +432,21 @@ static int
 try_fence(struct device *dev)
 {
 	struct block_context *c = device_context(dev);
-	int behind = c->fence.behind;
-	int rc = fence_poll(&c->fence);
+	int rc;
 
-	if (behind >= 0 && behind != c->fence.behind)
-		(void)device_watch(dev, behind, 0);
+	/* It may be closed in what follows. */
+	if (c->fence.behind >= 0)
+		(void)device_watch(dev, c->fence.behind, 0);
+	rc = fence_poll(&c->fence);
+	while (rc == 0 && !was_under_way(dev)) {
+		fence_give_up(&c->fence);
+		rc = fence_poll(&c->fence);
+	}
 	if (rc < 0)
 		return rc;
 	if (rc == 1)
 		return open_fence(dev);
-	return behind == c->fence.behind
-	    ? 0
-	    : device_watch(dev, c->fence.behind, EPOLLIN);
+	return device_watch(dev, c->fence.behind, EPOLLIN);
 }
 
 int

@@ -113,6 +113,18 @@ struct block_queue { /* of requests, by next */
 	struct block_request *first, **last;
 };
 
+/* After the virtqueues' logs. */
+struct block_log {
+	/*
+	 * 1: the backend may have requests under way; 0: it has none for
+	 * certain, so that whoever comes after a death need not wait for the
+	 * fence.
+	 */
+	uint64_t under_way;
+};
+#define BLOCK_LOG_SIZE \
+	(VIRTIO_LOG_SIZE(BLOCK_QUEUES_MAX) + (uint32_t)sizeof(struct block_log))
+
 /* The process's own. */
 struct block_context {
 	struct virtio_context virtio;

@@ -156,7 +156,7 @@ static const struct device_type type = {
 	.state_version = BLOCK_STATE_VERSION,
 	VIRTIO_DEVICE_TYPE(
 	    class, BLOCK_QUEUES_MAX, struct block_state, struct fake_context),
-	.log_size = VIRTIO_LOG_SIZE(BLOCK_QUEUES_MAX),
+	.log_size = BLOCK_LOG_SIZE,
 	.counters = block_counters,
 	.ncounters = BLOCK_COUNTERS,
 };
@@ -345,6 +345,40 @@ nothing_is_started_before_the_fence(void)
 }
 
 static void
+without_anything_under_way_the_fence_is_not_waited_for(void)
+{
+	struct guest_request r;
+	struct fence f;
+	struct disk t;
+	int p[2], q[2];
+
+	open_disk(&t, 0);
+	guest_make(&t.d, &r, 4096);
+	put_write(&t, &r, 0, 0, 1, 1);
+	end_one(&t, 0);
+	boxes[0] = fence_mailbox();
+	BUG_ON(pipe2(p, O_CLOEXEC) < 0);
+	fence_open(&f, boxes[0], false);
+	CU_ASSERT_EQUAL(fence_leave(&f, p[0]), 0);
+	close(p[0]);
+	unfenced = true;
+	die(&t, 0, false);
+	put_write(&t, &r, 0, 0, 1, 2);
+	CU_ASSERT_EQUAL(nheld, 1);
+	/* One that dies itself while it waits has nothing to add. */
+	BUG_ON(pipe2(q, O_CLOEXEC) < 0);
+	CU_ASSERT_EQUAL(fence_leave(&f, q[0]), 0);
+	die(&t, 0, false);
+	die(&t, 0, false);
+	CU_ASSERT_EQUAL(nheld, 0);
+	harness_close(&t.h);
+	close(boxes[0]);
+	close(p[1]);
+	close(q[0]);
+	close(q[1]);
+}
+
+static void
 a_reset_waits_for_what_has_started_and_forgets_the_rest(void)
 {
 	struct guest_request r[3];
@@ -459,6 +493,8 @@ main(void)
 		NAMED_TEST(reads_and_flushes_wait_for_nobody),
 		NAMED_TEST(what_was_in_flight_is_started_again_in_order),
 		NAMED_TEST(nothing_is_started_before_the_fence),
+		NAMED_TEST(
+		    without_anything_under_way_the_fence_is_not_waited_for),
 		NAMED_TEST(
 		    a_reset_waits_for_what_has_started_and_forgets_the_rest),
 		NAMED_TEST(more_requests_than_it_takes_wait_in_the_ring),

@@ -325,16 +325,22 @@ do_request(
 	return guest_status(&t->d, &t->r);
 }
 
+/* The process's connections go with it. */
 static void
-close_disk(struct disk *t)
+forget_connection(struct disk *t)
 {
 	struct nbd *n = (struct nbd *)((char *)device_context(&t->h.dev) +
 	    ((sizeof(struct block_context) + 7) & ~(size_t)7));
 
-	CU_ASSERT_EQUAL(t->h.dev.error, 0);
-	if (n->h)
-		nbd_close(n->h);
+	nbd_close(n->h);
 	fence_close(&n->fence);
+}
+
+static void
+close_disk(struct disk *t)
+{
+	CU_ASSERT_EQUAL(t->h.dev.error, 0);
+	forget_connection(t);
 	harness_close(&t->h);
 }
 
@@ -517,6 +523,7 @@ a_new_process_gets_a_connection_of_its_own(void)
 		guest_put(&t.d, &t.r, 0, VIRTIO_BLK_T_OUT, i, 512, false);
 		driver_kick(&t.d, 0);
 		harness_run(&t.h);
+		forget_connection(&t);
 		harness_restart(&t.h);
 		CU_ASSERT_TRUE(harness_run_until(&t.h, has_answer, &t));
 		CU_ASSERT_EQUAL(guest_status(&t.d, &t.r), 0);
@@ -538,9 +545,13 @@ refuses_a_first_server_that_is_none(void)
 	trick = FOREIGN;
 	CU_ASSERT_EQUAL(start_disk(&t, false, NULL), -ENOTCONN);
 	CU_ASSERT_NOT_EQUAL(t.h.dev.line[0], '\0');
+	forget_connection(&t);
+	harness_close(&t.h);
 	trick = HONEST;
 	CU_ASSERT_EQUAL(start_disk(&t, false, &bad), -EINVAL);
+	harness_close(&t.h);
 	CU_ASSERT_EQUAL(start_disk(&t, false, &worse), -EINVAL);
+	harness_close(&t.h);
 }
 
 int

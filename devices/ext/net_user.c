@@ -27,6 +27,7 @@
 #include "devhost/device.h"
 #include "devices/ext/net_user_shim.h"
 #include "devices/net/frame.h"
+#include "devices/net/merge.h"
 #include "devices/net/user_options.h"
 #include "proto/base.h"
 #include "proto/packet.h"
@@ -81,27 +82,54 @@ struct context {
 	/* By fd: wanted now, and asked of the host. */
 	unsigned fds; /* highest fd seen, + 1 */
 	uint8_t wanted[FD_MAX], watched[FD_MAX];
-	uint8_t frame[FRAME_HEADER + FRAME_MAX];
+	uint8_t frame[FRAME_HEADER + FRAME_MAX]; /* of the guest */
+	struct frame_merge merge; /* for it */
 };
 
 /* ---- what libslirp calls ---- */
 
-static ssize_t
-send_packet(const void *buf, size_t n, void *opaque)
+static void
+put(struct device *dev, const struct net_header *h, const void *frame, size_t n)
 {
-	struct device *dev = opaque;
 	struct packet_ring *r = device_link_tx(dev, LINK);
-	/* It has computed all checksums. */
-	struct net_header h = { .flags = NET_DATA_VALID };
-	struct iovec iov[2] = { { &h, sizeof(h) }, { NULL, n } };
+	struct iovec iov[2] = { { NULL, sizeof(*h) }, { NULL, n } };
 
-	memcpy(&iov[1].iov_base, &buf, sizeof(buf));
+	/* iovec has no const; packet_put() only reads. */
+	memcpy(&iov[0].iov_base, &h, sizeof(h));
+	memcpy(&iov[1].iov_base, &frame, sizeof(frame));
 	if (r == NULL || packet_put(r, iov, 2) != 0) {
 		device_count(dev, DROPPED, 1);
-		return 0;
+		return;
 	}
 	device_count(dev, TO_GUEST, 1);
 	device_count_request(dev, n, 0, 0);
+}
+
+/* Put what was merged so far. */
+static void
+put_merged(struct device *dev)
+{
+	struct context *c = device_context(dev);
+	struct net_header h;
+	size_t n = frame_merge_take(&c->merge, &h);
+
+	if (n > 0)
+		put(dev, &h, c->merge.out, n);
+}
+
+/* libslirp cuts a stream into segments that the guest would be busy with. */
+static ssize_t
+send_packet(const void *frame, size_t n, void *opaque)
+{
+	struct context *c = device_context(opaque);
+	/* It has computed all checksums. */
+	const struct net_header h = { .flags = NET_DATA_VALID };
+
+	if (frame_merge_add(&c->merge, frame, n))
+		return (ssize_t)n;
+	put_merged(opaque);
+	if (!frame_merge_add(&c->merge, frame, n))
+		put(opaque, &h, frame, n);
 	return (ssize_t)n;
 }
 
@@ -232,6 +260,7 @@ watch_sockets(struct device *dev)
 	uint32_t timeout = UINT32_MAX;
 	unsigned fds = c->fds;
 
+	put_merged(dev);
 	c->full = r == NULL || packet_space(r) < (int)HEADROOM;
 	c->npolls = 0;
 	memset(c->wanted, 0, fds);

@@ -162,7 +162,7 @@ static const struct device_type virtio_blk_nbd = {
 	.state_version = BLOCK_STATE_VERSION,
 	VIRTIO_DEVICE_TYPE(
 	    class, BLOCK_QUEUES_MAX, struct nbd_state, struct nbd_context),
-	.log_size = VIRTIO_LOG_SIZE(BLOCK_QUEUES_MAX),
+	.log_size = BLOCK_LOG_SIZE,
 	/* The connection, an old one, one that comes from the connector. */
 	.fds = 4,
 	.files = files,

@@ -103,7 +103,7 @@ transmit_one(struct device *dev, unsigned q)
 	}
 	if (!virtio_pop(dev, q, &c->first))
 		return false;
-	if (!up) {
+	if (!up || c->first.fail) {
 		device_count(dev, NIC_TX_UNPLUGGED, 1);
 	} else if (!nic_allowed(dev, NIC_TX) || !put(dev, q, &c->first)) {
 		vq_unpop(virtio_queue(dev, q), &c->first);

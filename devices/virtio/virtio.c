@@ -75,11 +75,19 @@ bool
 virtio_pop(struct device *dev, unsigned q, struct vq_chain *c)
 {
 	struct vq *vq = virtio_queue(dev, q);
+	bool dropped;
 	int rc;
 
 	if (vq == NULL || !virtio_live(dev))
 		return false;
-	rc = vq_pop(vq, c);
+	do {
+		enum device_fault fault;
+
+		rc = vq_pop(vq, c);
+		fault = rc > 0 ? device_fault(dev, q) : DEVICE_FAULT_NONE;
+		c->fail = fault == DEVICE_FAULT_ERROR;
+		dropped = fault == DEVICE_FAULT_DROP;
+	} while (dropped);
 	if (rc < 0)
 		virtio_broken(dev, "descriptors");
 	return rc > 0;

@@ -91,6 +91,7 @@ struct vq {
 struct vq_chain {
 	uint16_t id;
 	bool again; /* given for the second time: a process died over it */
+	bool fail; /* on purpose: fail it as the device's kind fails */
 	unsigned nout, nin; /* segments */
 	uint32_t out_bytes, in_bytes;
 	uint64_t cookie;
