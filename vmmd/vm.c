@@ -513,7 +513,7 @@ vm_entry(struct vm *vm, const Bulkhead__Loaded *entry)
 	vm->loaded = true;
 }
 
-/* The spawner has them, and the loader is done. */
+/* The loader is done. */
 static void
 close_image(struct vm *vm)
 {
