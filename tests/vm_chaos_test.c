@@ -6,7 +6,7 @@
 #include "tests/named_tests.h"
 #include "tests/vm.h"
 
-#define SEEDS	   6u
+#define SEEDS	   4u
 #define SECONDS	   8 /* then it is stopped */
 #define BROKER_KIB (32u << 10)
 
