@@ -12,6 +12,7 @@
 #include "devhost/host.h"
 #include "devhost/loader.h"
 #include "devhost/manifest.h"
+#include "devhost/replay.h"
 #include "devhost/switch.h"
 #include "devhost/warm.h"
 #include "proto/base.h"
@@ -51,6 +52,8 @@ print_usage(FILE *to)
 	      "                              on, best-effort or off\n"
 	      "       devhost --list         the device types\n"
 	      "       devhost --describe TYPE\n"
+	      "       devhost --replay FILE [NAME=PATH...]\n"
+	      "                              what a black box holds, again\n"
 	      "       devhost --version | --help\n",
 	    to);
 }
@@ -173,6 +176,8 @@ main(int argc, char **argv)
 		printf("devhost (bulkhead) %s\n", BULKHEAD_VERSION);
 	} else if (argc == 2 && strcmp(what, "--list") == 0) {
 		manifest_list();
+	} else if (argc >= 3 && strcmp(what, "--replay") == 0) {
+		return replay_main(argc - 2, argv + 2);
 	} else if (argc == 3 && strcmp(what, "--describe") == 0) {
 		type = find(argv[2]);
 		if (!type)

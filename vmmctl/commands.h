@@ -15,6 +15,9 @@ int command_devices(int argc, char **argv);
 int command_kill(int argc, char **argv);
 int command_console(int argc, char **argv);
 int command_shutdown(int argc, char **argv);
+int command_fault(int argc, char **argv);
+int command_blackbox(int argc, char **argv);
+int command_upgrade(int argc, char **argv);
 
 /* Print a command's help; NULL: the program's.  Returns code. */
 int command_help(const char *command, int code);

@@ -356,6 +356,15 @@ set_terminal(struct option_parse *p, const char *v)
 	return 0;
 }
 
+static int
+set_blackbox(struct option_parse *p, const char *v)
+{
+	if (v[0] == '\0')
+		return option_complain(p, "--blackbox: no folder");
+	p->o->blackbox = v;
+	return 0;
+}
+
 #define TEXT(name, set)                               \
 	{                                             \
 		name, OPTION_TEXT, 0, set, NULL, NULL \
@@ -378,6 +387,7 @@ static const struct option_row rows[] = {
 	TEXT("sandbox", set_sandbox),
 	TEXT("wait-policy", set_wait_policy),
 	TEXT("console", set_terminal),
+	TEXT("blackbox", set_blackbox),
 	{ "placement", OPTION_PAIRS, 0, set_placement, NULL, NULL },
 	{ "device", OPTION_LIST, 0, NULL, option_set_device, "type" },
 	{ "disk", OPTION_LIST, 0, NULL, option_set_disk, NULL },

@@ -24,6 +24,9 @@ static const struct {
 	{ "top", command_top },
 	{ "set", command_set },
 	{ "sandbox", command_sandbox },
+	{ "fault", command_fault },
+	{ "upgrade", command_upgrade },
+	{ "blackbox", command_blackbox },
 };
 
 int

@@ -23,6 +23,7 @@ process_init(struct process *p, struct device *d)
 		.device = d,
 		.pidfd = -1,
 		.mounts = -1,
+		.program = -1,
 		.channel = { .fd = -1 },
 	};
 }
@@ -128,6 +129,8 @@ on_exit_event(evutil_socket_t fd, short what, void *arg)
 		return;
 	p->pid = 0;
 	describe_exit(&si, how, sizeof(how));
+	p->signal = si.si_code == CLD_EXITED ? 0 : si.si_status;
+	p->status = si.si_code == CLD_EXITED ? si.si_status : 0;
 	/* Its last words may still be in the channel. */
 	for (unsigned i = 0; i < LAST_WORDS && drain(p); i++)
 		continue;
@@ -152,6 +155,18 @@ spawner_index(const struct device *d)
 	return d->loader ? VM_DEVICES_MAX : (unsigned)(d - d->vm->device);
 }
 
+static int
+program_of(const struct process *p)
+{
+	const struct device *d = p->device;
+
+	if (p->program >= 0)
+		return p->program;
+	if (d->program >= 0)
+		return d->program;
+	return d->vm->create.fds[d->loader ? 0 : d->config->program];
+}
+
 int
 process_prepare(struct device *d)
 {
@@ -171,12 +186,19 @@ process_prepare(struct device *d)
 static int
 spawn(struct process *p, int *channel, char *err, size_t size)
 {
-	struct vm *vm = p->device->vm;
+	struct device *d = p->device;
+	struct vm *vm = d->vm;
 	struct spawned s;
-	int r;
+	int r = 0;
 
-	r = spawner_spawn(
-	    &vm->spawner, spawner_index(p->device), &s, err, size);
+	/* From the first upgrade on, which program it is has to be said. */
+	d->reprogrammed |= p->program >= 0;
+	if (d->reprogrammed)
+		r = spawner_set(
+		    &vm->spawner, spawner_index(d), NULL, program_of(p));
+	if (r == 0)
+		r = spawner_spawn(
+		    &vm->spawner, spawner_index(d), &s, err, size);
 	if (r < 0)
 		return r;
 	p->pid = s.pid;

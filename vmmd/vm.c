@@ -13,15 +13,17 @@
 
 #include "vmmd/confine.h"
 
-#define MEMORY_MIN  (1ull << 20)
-#define MEMORY_MAX  (1ull << 40)
-#define TICK_MS	    100
-#define END_TICK_MS 2
-#define CREATE_NS   10000000000u
-#define DRAIN_NS    500000000u
-#define FINISH_NS   500000000u
-#define GIVE_UP_NS  3000000000u
-#define LINGER_NS   2000000000u
+#define MEMORY_MIN	 (1ull << 20)
+#define MEMORY_MAX	 (1ull << 40)
+#define TICK_MS		 100
+#define END_TICK_MS	 2
+#define CREATE_NS	 10000000000u
+#define DRAIN_NS	 500000000u
+#define FINISH_NS	 500000000u
+#define GIVE_UP_NS	 3000000000u
+#define BOXES_PER_MINUTE 60u /* a minute's worth at once */
+#define LINGER_NS	 2000000000u
+#define DEADLINE_MAX_MS	 3600000u
 
 static const struct placement_ops *inline_ops;
 
@@ -125,6 +127,7 @@ finish_devices(struct vm *vm)
 {
 	for (unsigned i = 0; i < vm->ndevices; i++) {
 		process_kill(vm->device[i].spare, "the VM has ended");
+		process_kill(vm->device[i].next, "the VM has ended");
 		if (vm->device[i].state == DEVICE_RUNNING)
 			device_finish(&vm->device[i]);
 		else
@@ -184,11 +187,14 @@ take_fds(struct vm *vm)
 
 	for (size_t i = 0; i < c->n_devices; i++)
 		n += c->devices[i]->n_files;
+	n += c->has_recorder ? 1 : 0;
 	if (vm->create.nfds != n)
 		return -EINVAL;
 	vm->nprograms = (unsigned)programs;
 	vm->kernel_fd = vm->create.fds[programs];
 	vm->initrd_fd = c->has_initrd ? vm->create.fds[programs + 1] : -1;
+	vm->recorder_fd = c->has_recorder ? vm->create.fds[n - 1] : -1;
+	budget_init(&vm->boxes, BOXES_PER_MINUTE, time_now_ns());
 	return 0;
 }
 
@@ -277,6 +283,16 @@ take_device(struct vm *vm, const Bulkhead__DeviceConfig *c, const int *files)
 		vm_fail(vm, EINVAL, "device %s: no such program", d->name);
 		return -1;
 	}
+	if (policy_parse(c->policy, &d->policy) < 0) {
+		vm_fail(vm, EINVAL, "device %s: no policy %.20s", d->name,
+		    c->policy);
+		return -1;
+	}
+	if (c->deadline_ms > DEADLINE_MAX_MS) {
+		vm_fail(vm, EINVAL, "device %s: the deadline is out of range",
+		    d->name);
+		return -1;
+	}
 	d->is_inline = strcmp(c->placement, "inline") == 0;
 	if (d->is_inline && inline_ops == NULL) {
 		vm_fail(vm, EINVAL,
@@ -293,6 +309,9 @@ take_device(struct vm *vm, const Bulkhead__DeviceConfig *c, const int *files)
 	d->port->spin_max_ns = vm->spin_ns;
 	d->port->clock_offset_ns = vm->clock_offset_ns;
 	d->port->stopping = &vm->stopping;
+	d->port->deadline_ns =
+	    c->deadline_ms != 0 ? c->deadline_ms * 1000000ull : HUNG_NS;
+	d->health = health_of(c->deadline_ms * 1000000ull);
 	d->port->inline_ops = d->is_inline ? inline_ops : NULL;
 	r = d->is_inline ? 0 : process_prepare(d);
 	if (r < 0) {
@@ -622,7 +641,8 @@ vm_new(bool layout_only, struct spawner *spawner)
 	vm->made_ns = vm->stage_ns = time_now_ns();
 	/* Guest time begins at zero. */
 	vm->clock_offset_ns = -(int64_t)vm->made_ns;
-	vm->kernel_fd = vm->initrd_fd = vm->notify_fd = vm->signal_fd = -1;
+	vm->kernel_fd = vm->initrd_fd = vm->recorder_fd = -1;
+	vm->notify_fd = vm->signal_fd = -1;
 	vm->ram = MEMORY_NONE;
 	device_init(&vm->loader, vm);
 	vm->base = event_base_new();

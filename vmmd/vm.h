@@ -55,8 +55,12 @@ struct process {
 	struct event *on_message, *on_exit;
 	bool greeted; /* it has said hello, and may be configured */
 	bool hung_up;
+	bool retired; /* a spare that is killed for no fault of its own */
 	char kill_reason[96]; /* why the broker killed it; "" */
+	int program; /* an fd, borrowed; -1: its device's */
+	int signal, status; /* of its end: one of them is not 0, or both are */
 	char failure[VM_TEXT]; /* its last words */
+	char build[48]; /* as its hello says */
 };
 
 void process_init(struct process *p, struct device *d);
@@ -106,6 +110,25 @@ struct device_link {
 	int data[2], space[2]; /* eventfds */
 };
 
+/* See vmmd/upgrade.h. */
+enum upgrade_stage {
+	UPGRADE_NONE,
+	UPGRADE_STARTING, /* the new program has not said hello */
+	UPGRADE_FINISHING, /* the old one has been told to finish */
+	UPGRADE_TAKING_OVER, /* the new one is configured */
+};
+
+struct upgrade {
+	enum upgrade_stage stage;
+	struct event *on_timer;
+	int program; /* fd of the new one; -1: the device's own */
+	struct client *client; /* NULL: it is gone */
+	uint64_t seq, finish_ns;
+	struct manifest manifest; /* of the new one */
+	struct memory mem; /* a store of another shape, to be converted to */
+	struct store store;
+};
+
 /* A question of a client's that the device has not answered. */
 struct device_question {
 	struct client *client; /* NULL: none, or it is gone */
@@ -119,10 +142,14 @@ struct device {
 	bool loader, is_inline;
 	const Bulkhead__DeviceConfig *config; /* NULL: the loader */
 
-	/* Two processes at most: the one that is the device, and a spare that
-	 * has been started and waits to be configured. */
-	struct process process[2], *now, *spare;
-	struct event *on_timer, *on_spare;
+	/* Three processes at most: the one that is the device, a spare that
+	 * has been started and waits to be configured, and the one that is to
+	 * take over in an upgrade. */
+	struct process process[3], *now, *spare, *next;
+	int program; /* fd of the last upgrade's; -1: as configured */
+	bool reprogrammed; /* it has been another than at the start */
+	struct upgrade upgrade;
+	struct event *on_timer, *on_spare, *on_health;
 	unsigned spares_lost; /* in a row */
 	int mounts; /* of the one that died last; -1 */
 
@@ -160,6 +187,8 @@ struct device {
 	struct port *port;
 	struct budget budget;
 	struct backoff backoff;
+	enum policy policy;
+	struct health health;
 };
 
 void device_init(struct device *d, struct vm *vm);
@@ -178,6 +207,15 @@ void device_fill_placement(struct placement_message *m, struct device *d);
 bool device_resolve(struct device *d);
 /* After the layout: make what outlives it, and bind it.  0 or -errno. */
 int device_build(struct device *d);
+/* A store for a state as the manifest has it, with what is counted in the
+ * present one.  0 or -errno. */
+int device_make_store(const struct device *d, const struct manifest *m,
+    struct memory *mem, struct store *store);
+/* From now on it is the device's; *mem is emptied. */
+void device_take_store(
+    struct device *d, struct memory *mem, const struct store *store);
+/* Its Configure, packed, to be freed; NULL: no memory. */
+uint8_t *device_pack_configure(struct device *d, size_t *size);
 /* Send configure or load, and see to it that it gets on with it. */
 void device_configure(struct device *d);
 /* 0 or -errno. */
@@ -190,7 +228,7 @@ void device_finish(struct device *d);
 void device_want_spare(struct device *d, uint64_t delay_ns);
 /* Has it a process? */
 bool device_has_host(const struct device *d);
-/* Every so often: is it hung? */
+/* Every so often: has it broken the rules, or left a question? */
 void device_check(struct device *d, uint64_t now_ns);
 const char *device_state_name(const struct device *d);
 /* Have the device change parameters, and its client answered.  0 or -errno. */
@@ -296,6 +334,8 @@ struct vm {
 	const Bulkhead__CreateVm *config;
 	unsigned nprograms; /* the first of those fds */
 	int kernel_fd, initrd_fd; /* borrowed from there */
+	int recorder_fd; /* borrowed; -1: no black boxes */
+	struct budget boxes;
 	enum sandbox_mode sandbox;
 	uint64_t spin_ns;
 	uint32_t device_spin_us;
