@@ -24,6 +24,7 @@ static const struct {
 	{ "top", command_top },
 	{ "set", command_set },
 	{ "fault", command_fault },
+	{ "scenario", command_scenario },
 	{ "upgrade", command_upgrade },
 	{ "blackbox", command_blackbox },
 };
