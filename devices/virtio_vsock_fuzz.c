@@ -66,6 +66,18 @@ fresh(struct harness *h, struct driver *d, uint64_t features)
 	return relay;
 }
 
+/* What the end of a process would do: the device maps the relay's memory, first
+ * in its context after what is every virtio device's. */
+static void
+unmap(struct harness *h)
+{
+	void *relay;
+
+	memcpy(&relay, (uint8_t *)h->context + sizeof(struct virtio_context),
+	    sizeof(relay));
+	munmap(relay, RELAY_SIZE);
+}
+
 static void
 put_packet(struct driver *d, struct input *in, unsigned kind)
 {
@@ -163,6 +175,7 @@ step(struct harness *h, struct driver *d, struct relay *r, struct input *in)
 
 	switch (kind & 7) {
 	case 0:
+		unmap(h);
 		harness_restart(h);
 		break;
 	case 1:
@@ -195,6 +208,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	for (unsigned n = 0; in.left > 0 && n < STEPS_MAX; n++)
 		step(&h, &d, r, &in);
+	unmap(&h);
 	harness_stop(&h);
 	return 0;
 }

@@ -8,6 +8,7 @@ int command_layout(int argc, char **argv);
 int command_config(int argc, char **argv);
 int command_stats(int argc, char **argv);
 int command_top(int argc, char **argv);
+int command_sandbox(int argc, char **argv);
 int command_set(int argc, char **argv);
 int command_ps(int argc, char **argv);
 int command_devices(int argc, char **argv);

@@ -12,6 +12,7 @@ static const char general[] =
     "  devices   show the devices of one\n"
     "  stats     show what they count, as a table, JSON or for Prometheus\n"
     "  top       watch them\n"
+    "  sandbox   show what its processes can reach\n"
     "  set       change a parameter of a running device\n"
     "  kill      kill a device; it comes back, the guest does not notice\n"
     "  fault     make a device do wrong on purpose\n"
@@ -92,6 +93,14 @@ static const struct {
 	    "usage: vmmctl set VM DEVICE KEY=VALUE...\n"
 	    "Change parameters of a running device, such as a disk's bps and\n"
 	    "iops or a balloon's size (MiB).\n" },
+	{ "sandbox",
+	    "usage: vmmctl sandbox VM [--format table|json]\n"
+	    "Show what each of its processes can reach, as the kernel tells: "
+	    "uid,\n"
+	    "namespaces of its own (user mnt pid net ipc uTs cgroup),\n"
+	    "capabilities, system calls allowed, fds, guest memory and "
+	    "rights to\n"
+	    "it, limits.\n" },
 	{ "config",
 	    "usage: vmmctl config --check FILE\n"
 	    "Would `run --config FILE` take it?  Opens no file but that.\n" },

@@ -208,7 +208,7 @@ static void
 writes_xml_that_is_one_whatever_was_said(void)
 {
 	static const char *const parts[] = {
-		"<testsuite name=\"a &lt;b&gt; &amp; &quot;c&quot;\" "
+		"<testsuite name=\"a &lt;b&gt; &amp; &quot;c&quot;\" tests",
 		"tests=\"3\" failures=\"1\" skipped=\"1\"",
 		"name=\"00 start\" time=\"0.500\"></testcase>",
 		"name=\"01 wait &lt;x&gt;\"",

@@ -425,7 +425,6 @@ client_add(struct vm *vm, int fd, bool owner)
 		close(fd);
 		return -ENOMEM;
 	}
-	evutil_make_socket_nonblocking(fd);
 	c->vm = vm;
 	c->owner = owner;
 	channel_init(&c->channel, fd, CHANNEL_BROKER_TO_CLIENT);
@@ -456,7 +455,7 @@ on_listen(evutil_socket_t fd, short what, void *arg)
 	if (peer < 0)
 		return;
 	if (getsockopt(peer, SOL_SOCKET, SO_PEERCRED, &cred, &n) < 0 ||
-	    (cred.uid != geteuid() && cred.uid != 0) ||
+	    (cred.uid != vm->owner && cred.uid != 0) ||
 	    vm->nclients >= VM_CLIENTS_MAX) {
 		close(peer);
 		return;

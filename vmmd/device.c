@@ -503,9 +503,12 @@ spare_died(struct device *d, const char *how)
 	bool retired = d->spare->retired;
 	char text[160];
 
-	snprintf(text, sizeof(text), "its spare died: %s%s%s", how,
-	    d->spare->kill_reason[0] != '\0' ? ": " : "",
-	    d->spare->kill_reason);
+	const char *why = d->spare->kill_reason[0] != '\0'
+	    ? d->spare->kill_reason
+	    : d->spare->failure;
+
+	snprintf(text, sizeof(text), "its spare died: %s%s%.100s", how,
+	    why[0] != '\0' ? ": " : "", why);
 	process_forget(d->spare);
 	event_del(d->on_spare);
 	if (vm_ending(d->vm) || d->state == DEVICE_REMOVED)
@@ -665,6 +668,9 @@ device_died(struct process *p, const char *how)
 		remove_device(d);
 		return;
 	}
+	if (failure[0] != '\0' && !death.hopeless)
+		snprintf(d->last_death, sizeof(d->last_death), "%.60s: %.90s",
+		    how, failure);
 	snprintf(died, sizeof(died), "%s", d->last_death);
 	d->restarts++;
 	d->state = DEVICE_RESTARTING;

@@ -29,6 +29,8 @@
 #include "vmmd/manifest.h"
 #include "vmmd/memory.h"
 #include "vmmd/pci.h"
+#include "vmmd/proc.h"
+#include "vmmd/spawner.h"
 #include "vmmd/supervisor.h"
 #include "vmmd/wiring.h"
 
@@ -63,6 +65,8 @@ struct process {
 
 void process_init(struct process *p, struct device *d);
 bool process_is_there(const struct process *p);
+/* Tell the spawner what its process is.  0 or -errno. */
+int process_prepare(struct device *d);
 /* Start it; it is to say hello.  0, or -errno with err filled in or not: then
  * process_forget() is the caller's. */
 int process_start(struct process *p, char *err, size_t size);
@@ -143,6 +147,7 @@ struct device {
 	 * take over in an upgrade. */
 	struct process process[3], *now, *spare, *next;
 	int program; /* fd of the last upgrade's; -1: as configured */
+	bool reprogrammed; /* it has been another than at the start */
 	struct upgrade upgrade;
 	struct event *on_timer, *on_spare, *on_health;
 	unsigned spares_lost; /* in a row */
@@ -275,24 +280,6 @@ int faults_inject(struct device *d, const Bulkhead__FaultPlan *plan);
 void
 faults_describe(struct client *c, uint64_t seq, struct device *d, bool clear);
 
-/* ---- proc.c: what the kernel knows of a process ---- */
-
-struct proc_memory {
-	uint64_t ram_mapped; /* bytes of mappings of guest RAM */
-	uint64_t private_bytes; /* of no one else's */
-};
-
-/* Open /proc, once and for all. */
-void proc_init(void);
-/* Is a uid of the host one that our user namespace has? */
-bool proc_uid_is_mapped(uid_t uid);
-/* An fd that keeps its mount namespace; -1. */
-int proc_hold_mounts(pid_t pid);
-/* Zeroes for what cannot be read. */
-void proc_memory(pid_t pid, struct proc_memory *out);
-uint64_t proc_cpu_ns(pid_t pid);
-uint64_t proc_thread_cpu_ns(pthread_t thread);
-
 /* ---- vcpu.c ---- */
 
 struct vcpu {
@@ -307,7 +294,9 @@ struct vcpu {
 int vcpu_create_all(struct vm *vm, char *err, size_t size);
 /* Put vCPU 0 at the loaded image's entry.  0 or -errno. */
 int vcpu_set_entry(struct vm *vm, const Bulkhead__Loaded *entry);
+/* Make their threads, which wait; and then let them run. */
 int vcpu_start_all(struct vm *vm);
+void vcpu_release_all(struct vm *vm);
 /* Stop and join every vCPU thread.  False: one does not stop. */
 bool vcpu_stop_all(struct vm *vm);
 void vcpu_destroy_all(struct vm *vm);
@@ -326,10 +315,17 @@ enum vm_stage {
 
 struct vm {
 	struct event_base *base;
-	struct event *on_listen, *on_notify, *on_tick, *on_signal[3];
+	struct event *on_listen, *on_notify, *on_tick, *on_signal;
+	int signal_fd;
 	TAILQ_HEAD(client_list, client) clients;
 	unsigned nclients;
 	bool layout_only, detach;
+	struct spawner spawner;
+	pid_t pid; /* our own */
+	uid_t owner;
+	/* Of our own sandbox; confine.h. */
+	uint64_t sandbox_steps; /* SANDBOX_* */
+	unsigned sandbox_calls;
 	enum vm_stage stage;
 	uint64_t made_ns, stage_ns, run_ns;
 	int64_t clock_offset_ns;
@@ -364,6 +360,11 @@ struct vm {
 
 	/* Also of the vCPUs' threads. */
 	atomic_bool stopping;
+	/* vCPUs begin together. */
+	pthread_mutex_t gate;
+	pthread_cond_t gate_moved;
+	unsigned waiting; /* at the gate */
+	bool gate_open;
 	int notify_fd;
 	atomic_int vcpu_stopped; /* enum hv_stop + 1 of the first; 0: none */
 	char vcpu_text[VM_TEXT]; /* written before vcpu_stopped */
@@ -372,7 +373,8 @@ struct vm {
 	char end_text[VM_TEXT];
 };
 
-struct vm *vm_new(bool layout_only);
+/* NULL: out of memory; *spawner is the VM's in any case. */
+struct vm *vm_new(bool layout_only, struct spawner *spawner);
 /* The owner's create message.  Takes what it needs of it. */
 void vm_create(struct vm *vm, struct channel_message *m);
 /* Something changed: go on to the next stage if all is there. */

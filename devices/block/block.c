@@ -432,22 +432,21 @@ static int
 try_fence(struct device *dev)
 {
 	struct block_context *c = device_context(dev);
-	int behind = c->fence.behind;
-	int rc = fence_poll(&c->fence);
+	int rc;
 
+	/* It may be closed in what follows. */
+	if (c->fence.behind >= 0)
+		(void)device_watch(dev, c->fence.behind, 0);
+	rc = fence_poll(&c->fence);
 	while (rc == 0 && !was_under_way(dev)) {
 		fence_give_up(&c->fence);
 		rc = fence_poll(&c->fence);
 	}
-	if (behind >= 0 && behind != c->fence.behind)
-		(void)device_watch(dev, behind, 0);
 	if (rc < 0)
 		return rc;
 	if (rc == 1)
 		return open_fence(dev);
-	return behind == c->fence.behind
-	    ? 0
-	    : device_watch(dev, c->fence.behind, EPOLLIN);
+	return device_watch(dev, c->fence.behind, EPOLLIN);
 }
 
 int

@@ -100,13 +100,14 @@ pause_then_ask(struct nbd *n)
 static void
 pass_fence(struct nbd *n)
 {
-	int before = n->fence.behind, rc = fence_poll(&n->fence);
+	int rc;
 
-	if (before >= 0 && before != n->fence.behind)
-		watch(n, before, 0);
+	/* It may be closed in what follows. */
+	if (n->fence.behind >= 0)
+		watch(n, n->fence.behind, 0);
+	rc = fence_poll(&n->fence);
 	if (rc == 0) {
-		if (before != n->fence.behind)
-			watch(n, n->fence.behind, EPOLLIN);
+		watch(n, n->fence.behind, EPOLLIN);
 		if (n->phase != NBD_FENCE)
 			enter(n, NBD_FENCE, NBD_FENCE_NS);
 		return;
@@ -482,11 +483,11 @@ look(struct nbd *n)
 static void
 notify(struct nbd *n, uint32_t events)
 {
-	unsigned d = nbd_aio_get_direction(n->h);
-
-	if ((events & EPOLLIN) && (d & LIBNBD_AIO_DIRECTION_READ))
+	if ((events & EPOLLIN) &&
+	    (nbd_aio_get_direction(n->h) & LIBNBD_AIO_DIRECTION_READ))
 		nbd_aio_notify_read(n->h);
-	else if ((events & EPOLLOUT) && (d & LIBNBD_AIO_DIRECTION_WRITE))
+	if ((events & EPOLLOUT) &&
+	    (nbd_aio_get_direction(n->h) & LIBNBD_AIO_DIRECTION_WRITE))
 		nbd_aio_notify_write(n->h);
 	look(n);
 }

@@ -12,7 +12,6 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <malloc.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -20,21 +19,19 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
 
 #include "devhost/device.h"
+#include "devices/ext/net_user_calls.h"
 #include "devices/ext/net_user_shim.h"
 #include "devices/net/frame.h"
+#include "devices/net/merge.h"
 #include "devices/net/user_options.h"
 #include "proto/base.h"
 #include "proto/packet.h"
-#include "sandbox/sandbox.h"
 
 #define LINK	  0u
 #define BATCH	  64u /* frames of one call */
-#define FDS	  1024u /* sockets that it may have */
+#define FDS	  512u /* sockets that it may have; 300 KiB each */
 #define FD_MAX	  4096u /* highest number of one */
 #define TIMERS	  4u
 #define HEADROOM  64u /* slots that must be free to read from sockets */
@@ -81,27 +78,54 @@ struct context {
 	/* By fd: wanted now, and asked of the host. */
 	unsigned fds; /* highest fd seen, + 1 */
 	uint8_t wanted[FD_MAX], watched[FD_MAX];
-	uint8_t frame[FRAME_HEADER + FRAME_MAX];
+	uint8_t frame[FRAME_HEADER + FRAME_MAX]; /* of the guest */
+	struct frame_merge merge; /* for it */
 };
 
 /* ---- what libslirp calls ---- */
 
-static ssize_t
-send_packet(const void *buf, size_t n, void *opaque)
+static void
+put(struct device *dev, const struct net_header *h, const void *frame, size_t n)
 {
-	struct device *dev = opaque;
 	struct packet_ring *r = device_link_tx(dev, LINK);
-	/* It has computed all checksums. */
-	struct net_header h = { .flags = NET_DATA_VALID };
-	struct iovec iov[2] = { { &h, sizeof(h) }, { NULL, n } };
+	struct iovec iov[2] = { { NULL, sizeof(*h) }, { NULL, n } };
 
-	memcpy(&iov[1].iov_base, &buf, sizeof(buf));
+	/* iovec has no const; packet_put() only reads. */
+	memcpy(&iov[0].iov_base, &h, sizeof(h));
+	memcpy(&iov[1].iov_base, &frame, sizeof(frame));
 	if (r == NULL || packet_put(r, iov, 2) != 0) {
 		device_count(dev, DROPPED, 1);
-		return 0;
+		return;
 	}
 	device_count(dev, TO_GUEST, 1);
 	device_count_request(dev, n, 0, 0);
+}
+
+/* Put what was merged so far. */
+static void
+put_merged(struct device *dev)
+{
+	struct context *c = device_context(dev);
+	struct net_header h;
+	size_t n = frame_merge_take(&c->merge, &h);
+
+	if (n > 0)
+		put(dev, &h, c->merge.out, n);
+}
+
+/* libslirp cuts a stream into segments that the guest would be busy with. */
+static ssize_t
+send_packet(const void *frame, size_t n, void *opaque)
+{
+	struct context *c = device_context(opaque);
+	/* It has computed all checksums. */
+	const struct net_header h = { .flags = NET_DATA_VALID };
+
+	if (frame_merge_add(&c->merge, frame, n))
+		return (ssize_t)n;
+	put_merged(opaque);
+	if (!frame_merge_add(&c->merge, frame, n))
+		put(opaque, &h, frame, n);
 	return (ssize_t)n;
 }
 
@@ -232,6 +256,7 @@ watch_sockets(struct device *dev)
 	uint32_t timeout = UINT32_MAX;
 	unsigned fds = c->fds;
 
+	put_merged(dev);
 	c->full = r == NULL || packet_space(r) < (int)HEADROOM;
 	c->npolls = 0;
 	memset(c->wanted, 0, fds);
@@ -544,44 +569,6 @@ static const struct device_option options[] = {
 	{ "ipv6", "on or off" },
 };
 
-#define FCNTL(command, why)                                  \
-	{                                                    \
-		.nr = __NR_fcntl, .reason = why, .nargs = 1, \
-		.args = { { 1, SANDBOX_EQ, command, 0 } },   \
-	}
-#define SOCKET(family, why)                                   \
-	{                                                     \
-		.nr = __NR_socket, .reason = why, .nargs = 1, \
-		.args = { { 0, SANDBOX_EQ, family, 0 } },     \
-	}
-#define IOCTL(command, why)                                  \
-	{                                                    \
-		.nr = __NR_ioctl, .reason = why, .nargs = 1, \
-		.args = { { 1, SANDBOX_EQ, command, 0 } },   \
-	}
-
-static const struct sandbox_syscall syscalls[] = {
-	SOCKET(AF_INET, "the guest's connections, IPv4"),
-	SOCKET(AF_INET6, "the same, IPv6"),
-	{ .nr = __NR_connect, .reason = "open one" },
-	{ .nr = __NR_bind, .reason = "a port forward" },
-	{ .nr = __NR_listen, .reason = "a port forward" },
-	{ .nr = __NR_accept, .reason = "a connection to it" },
-	{ .nr = __NR_sendto, .reason = "send() and sendto()" },
-	{ .nr = __NR_recvfrom, .reason = "recv() and recvfrom()" },
-	{ .nr = __NR_shutdown, .reason = "half-closed connections" },
-	{ .nr = __NR_setsockopt, .reason = "TTL, no delay, address reuse" },
-	{ .nr = __NR_getsockopt, .reason = "did the connection fail?" },
-	{ .nr = __NR_getsockname, .reason = "the port of a forward" },
-	{ .nr = __NR_getpeername, .reason = "the other end" },
-	FCNTL(F_GETFL, "non-blocking sockets"),
-	FCNTL(F_SETFL, "non-blocking sockets"),
-	FCNTL(F_GETFD, "close on exec"),
-	FCNTL(F_SETFD, "close on exec"),
-	IOCTL(FIONREAD, "the size of a datagram"),
-	IOCTL(FIONBIO, "non-blocking sockets"),
-};
-
 static const struct device_ops ops = {
 	.reset = user_reset,
 	.configure = user_configure,
@@ -616,8 +603,8 @@ static const struct device_type net_user = {
 	.ncounters = ARRAY_LEN(counters),
 	.options = options,
 	.noptions = ARRAY_LEN(options),
-	.syscalls = syscalls,
-	.nsyscalls = ARRAY_LEN(syscalls),
+	.syscalls = net_user_syscalls,
+	.nsyscalls = NET_USER_SYSCALLS,
 	.ops = &ops,
 };
 DEVTYPE_REGISTER(net_user);

@@ -584,10 +584,13 @@ loses_and_doubles_nothing_over_many_restarts(void)
 		struct vq_chain c;
 		uint16_t id;
 		uint32_t len;
+		uint16_t size = sizes[k / KINDS];
 		uint64_t gpa;
 
-		bench_open(
-		    &b, bench_kinds[k % KINDS].features, sizes[k / KINDS]);
+		/* Only a packed ring may have any size. */
+		if (size % 2 == 1 && size > 1 && k % KINDS < 2)
+			continue;
+		bench_open(&b, bench_kinds[k % KINDS].features, size);
 		gpa = driver_alloc(&b.d, 4096);
 		for (unsigned i = 0; i < 20000; i++) {
 			if (rand_r(&seed) % 2)

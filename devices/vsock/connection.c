@@ -8,7 +8,7 @@
 #define PORT_FIRST 0x40000000u
 #define PORT_LAST  0x7fffffffu
 
-#define ANSWER_NS  2000000000ull /* for the guest to accept */
+#define ANSWER_NS  10000000000ull /* for the guest to accept */
 #define CLOSE_NS   8000000000ull /* for the guest to close after us */
 
 #define BIT(op)	   ((uint8_t)(1u << (op)))

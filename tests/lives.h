@@ -6,8 +6,8 @@
  * is done, or killed after so many instructions, which it counts by itself with
  * the processor's trap flag.
  */
-#ifndef DEVICES_VIRTIO_LIVES_H
-#define DEVICES_VIRTIO_LIVES_H
+#ifndef TESTS_LIVES_H
+#define TESTS_LIVES_H
 
 #include <signal.h>
 #include <sys/prctl.h>
@@ -16,6 +16,13 @@
 #include "devhost/harness.h"
 
 #define LIVES_TO_THE_END UINT64_MAX
+
+/* Builds whose lives have ten times as many instructions. */
+#if defined(BULKHEAD_ASAN) || defined(BULKHEAD_TSAN) || defined(BULKHEAD_COV)
+#define LIVES_SLOW 1
+#else
+#define LIVES_SLOW 0
+#endif
 
 /* Copies in loops of single bytes would cost a step for each. */
 #define LIVES_TUNABLES                                  \
