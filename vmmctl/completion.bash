@@ -14,13 +14,8 @@ _vmmctl() {
 	local command=${COMP_WORDS[1]} words=''
 
 	if ((COMP_CWORD == 1)); then
-<<<<<<< HEAD
-		words='run ps devices stats top set kill fault upgrade
-			scenario blackbox console shutdown layout
-=======
 		words='run ps devices stats top set sandbox kill fault upgrade
-			blackbox console shutdown layout
->>>>>>> lead
+			scenario blackbox console shutdown layout
 			config --help --version'
 		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 		return
