@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "proto/base.h"
 
@@ -69,24 +70,23 @@ padded(size_t n)
 	return (n + BLACKBOX_ALIGN - 1) / BLACKBOX_ALIGN * BLACKBOX_ALIGN;
 }
 
+/* By write(): the broker's list of system calls has no other. */
 static int
-write_all(int fd, struct iovec *iov, unsigned n)
+write_all(int fd, const struct iovec *iov, unsigned n)
 {
-	while (n > 0) {
-		ssize_t wrote = writev(fd, iov, (int)n);
+	for (unsigned i = 0; i < n; i++) {
+		const uint8_t *at = iov[i].iov_base;
+		size_t left = iov[i].iov_len;
 
-		if (wrote < 0 && errno == EINTR)
-			continue;
-		if (wrote < 0)
-			return -errno;
-		while (n > 0 && (size_t)wrote >= iov->iov_len) {
-			wrote -= (ssize_t)iov->iov_len;
-			iov++;
-			n--;
-		}
-		if (n > 0) {
-			iov->iov_base = (uint8_t *)iov->iov_base + wrote;
-			iov->iov_len -= (size_t)wrote;
+		while (left > 0) {
+			ssize_t wrote = write(fd, at, left);
+
+			if (wrote < 0 && errno == EINTR)
+				continue;
+			if (wrote < 0)
+				return -errno;
+			at += wrote;
+			left -= (size_t)wrote;
 		}
 	}
 	return 0;

@@ -1,13 +1,16 @@
 /* The broker's own sandbox. */
 #include "vmmd/confine.h"
 
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/sockios.h>
+#include <malloc.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vmmd/proc.h"
@@ -47,7 +50,6 @@ static const struct sandbox_syscall common[] = {
 	CALL(pidfd_send_signal, "kill a device"),
 	CALL(waitid, "how it died"),
 	CALL(futex, "vCPUs that wait; locks"),
-	CALL(clock_nanosleep, "between two looks at a stuck vCPU"),
 	CALL(sched_yield, "let others have a shared core"),
 	CALL(rt_sigprocmask, "of a thread that signals or ends"),
 	CALL(clock_gettime, "CPU time of a device; time without vDSO"),
@@ -55,14 +57,16 @@ static const struct sandbox_syscall common[] = {
 	    .reason = "memory; never executable",
 	    .nargs = 1,
 	    .args = { { 2, SANDBOX_MASKED_EQ, NO_EXEC, 0 } } },
-	{ .nr = __NR_mprotect,
-	    .reason = "memory of a thread's heap; never executable",
-	    .nargs = 1,
-	    .args = { { 2, SANDBOX_MASKED_EQ, NO_EXEC, 0 } } },
 	CALL(munmap, "memory"),
 	CALL(mremap, "memory"),
 	CALL(madvise, "memory of a thread that ended"),
 	CALL(brk, "memory"),
+	CALL(memfd_create, "a black box; the state of another version"),
+	CALL(ftruncate, "their size"),
+	{ .nr = __NR_fcntl,
+	    .reason = "their seals",
+	    .nargs = 1,
+	    .args = { { 1, SANDBOX_EQ, F_ADD_SEALS, 0 } } },
 	CALL(exit, "end of a vCPU's thread"),
 	CALL(exit_group, "end"),
 };
@@ -102,6 +106,10 @@ confine_begin(struct vm *vm, char *err, size_t size)
 	struct sandbox_policy p = policy_of(vm);
 
 	proc_close();
+	/* Heaps of threads would need mprotect(). */
+	mallopt(M_ARENA_MAX, 1);
+	/* gmtime_r() looks for a time zone once. */
+	tzset();
 	if (is_left_out(vm))
 		return 0;
 	p.steps = SANDBOX_LIMITS | SANDBOX_NNP | SANDBOX_LANDLOCK;

@@ -2,9 +2,11 @@
 #include "vmmd/intercept.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -41,6 +43,16 @@ kick(int fd)
 	ssize_t n = write(fd, &one, sizeof(one));
 
 	(void)n;
+}
+
+/* A millisecond, by a system call that a vCPU's thread has anyway. */
+static void
+nap(void)
+{
+	const struct timespec ms = { .tv_nsec = 1000000 };
+	uint32_t nobody = 0;
+
+	syscall(SYS_futex, &nobody, FUTEX_WAIT_PRIVATE, 0, &ms, NULL, 0);
 }
 
 static bool
@@ -150,10 +162,8 @@ wait_answer(struct port *p, unsigned vcpu, uint64_t pos, uint64_t *answer)
 		if (done == 1 || given_up(p))
 			break;
 		if (done < 0) {
-			const struct timespec ms = { .tv_nsec = 1000000 };
-
 			report_fault(p, generation);
-			nanosleep(&ms, NULL);
+			nap();
 		} else {
 			stats_add(&lane->stats.sleeps, 1);
 			ring_wait(r, pos, next_slice(p, since));
@@ -195,10 +205,8 @@ ring_access(struct port *p, unsigned vcpu, const struct ring_request *request)
 			wait_answer(p, vcpu, pos - RING_SLOTS, &answer);
 		} else {
 			/* Full of less than its slots, or not even that. */
-			const struct timespec ms = { .tv_nsec = 1000000 };
-
 			report_fault(p, generation);
-			nanosleep(&ms, NULL);
+			nap();
 		}
 	}
 	lane->sent[(pos - 1) % RING_SLOTS] = *request;
