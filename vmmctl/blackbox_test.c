@@ -153,8 +153,8 @@ says_all_that_there_is(void)
 		"5000us",
 		"vCPU 0     1001 requests made, 1000 committed",
 		"999 0.000000 s read of 1 at regs+0x4 (STATUS) -> 0x77",
-		"1000 0.000000 s write of 4 at regs+0x8 (CONTROL) = 0xabc   "
-		"<- not done",
+		"1000 0.000000 s write of 4 at regs+0x8 (CONTROL) = 0xabc",
+		"= 0xabc   <- not done",
 	};
 	const struct blackbox_header h = { .signal = 11, .syscall = -1 };
 	size_t size;
