@@ -182,6 +182,8 @@ causes_are_named(void)
 	} cases[] = {
 		{ { .status = 8 }, "exit status 8: a fault made on purpose" },
 		{ { .status = 6 }, "the committed state is not valid" },
+		{ { .status = 9, .syscall = 41 }, "denied     system call 41" },
+		{ { .status = 9 }, "a system call that is not on its list" },
 		{ { .status = 99 }, "exit status 99: unknown" },
 		{ { .status = -1 }, "exit status -1: unknown" },
 		{ { .signal = 9, .reason = "hung: of a sort" },
