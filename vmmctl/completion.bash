@@ -41,7 +41,8 @@ _vmmctl() {
 			words='--config --kernel --initrd --cmdline --memory --cpus
 				--name --hypervisor --disk --net --vsock
 				--virtio-console --rng --balloon --device
-				--placement --sandbox --wait-policy --console
+				--placement --sandbox --wait-policy --icount
+				--console
 				--no-console --detach --dry-run --quiet
 				--verbose --help'
 			;;

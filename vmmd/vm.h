@@ -24,6 +24,7 @@
 #include "proto/channel.h"
 #include "proto/exitcodes.h"
 #include "sandbox/sandbox.h"
+#include "vmmd/icount.h"
 #include "vmmd/intercept.h"
 #include "vmmd/layout.h"
 #include "vmmd/manifest.h"
@@ -322,6 +323,7 @@ struct vm {
 
 	struct vcpu vcpu[RING_MAX_VCPUS];
 	unsigned nvcpus;
+	struct icount icount; /* if config->icount is not 0 */
 
 	/* Also of the vCPUs' threads. */
 	atomic_bool stopping;
