@@ -304,7 +304,8 @@ turn(struct host *h)
 {
 	bool idle;
 
-	if (h->takes_up && host_before_work(h)) {
+	/* With icount the answers that wait tell that it is done. */
+	if (h->takes_up && (h->dev.icount || host_before_work(h))) {
 		h->takes_up = false;
 		host_lock_inline(h);
 		engine_take_up(&h->dev);

@@ -71,7 +71,7 @@ report_icount(struct vm *vm)
 {
 	const struct icount *ic = &vm->icount;
 
-	client_event(vm, vm->config->name, 2,
+	snprintf(vm->icount_text, sizeof(vm->icount_text),
 	    "icount: %" PRIu64 " instructions, %" PRIu64
 	    " accesses, hash %016" PRIx64,
 	    ic->insns, ic->accesses, ic->hash);

@@ -333,6 +333,7 @@ struct vm {
 
 	int end_reason; /* BULKHEAD__END_REASON__... */
 	char end_text[VM_TEXT];
+	char icount_text[VM_TEXT];
 };
 
 struct vm *vm_new(bool layout_only);
