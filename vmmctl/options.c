@@ -12,11 +12,11 @@
 #include "vmmctl/config.h"
 #include "vmmctl/option_parse.h"
 
-#define CPUS_MAX    64u
-#define MEMORY_MIN  (1ull << 20)
-#define CMDLINE_MAX 2047u
+#define CPUS_MAX     64u
+#define MEMORY_MIN   (1ull << 20)
+#define CMDLINE_MAX  2047u
 #define ICOUNT_USUAL 1000u
-#define ICOUNT_MAX 1000000u
+#define ICOUNT_MAX   1000000u
 
 /* ---- what all of them need ---- */
 
@@ -582,8 +582,8 @@ options_parse_run(struct run_options *o, int argc, char **argv,
 		return option_complain(
 		    &p, "--icount: only with one vCPU (--cpus 1)");
 	if (o->icount != 0 && strcmp(o->hypervisor, "kvm") == 0)
-		return option_complain(&p,
-		    "--icount: kvm cannot count instructions; soft can");
+		return option_complain(
+		    &p, "--icount: kvm cannot count instructions; soft can");
 	if (o->icount != 0)
 		o->hypervisor = "soft";
 	if (o->console != NULL && o->no_console)

@@ -74,7 +74,8 @@ icount_note(
 	mix(ic, icount_now_ns(ic));
 	mix(ic, a->addr);
 	mix(ic, a->data);
-	mix(ic, (uint64_t)a->size << 2 | (uint64_t)a->write << 1 |
+	mix(ic,
+	    (uint64_t)a->size << 2 | (uint64_t)a->write << 1 |
 		(a->space == HV_MMIO));
 	if (port == NULL || port->set == NULL ||
 	    !atomic_load_explicit(&port->set->platform, memory_order_acquire))
@@ -94,8 +95,7 @@ gone(const struct port *p)
 static uint64_t
 deadline(const struct port *p)
 {
-	return atomic_load_explicit(
-	    &p->set->deadline_ns, memory_order_acquire);
+	return atomic_load_explicit(&p->set->deadline_ns, memory_order_acquire);
 }
 
 /* Until all that it has begun has ended; as far as the guest sees, at once. */

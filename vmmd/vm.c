@@ -339,8 +339,10 @@ make_partition(struct vm *vm)
 		return -1;
 	}
 	if (config.icount != 0 && vm->hv->icount == NULL) {
-		vm_fail(vm, ENODEV, "hypervisor %s: it cannot count "
-		    "instructions; soft can", vm->hv->name);
+		vm_fail(vm, ENODEV,
+		    "hypervisor %s: it cannot count "
+		    "instructions; soft can",
+		    vm->hv->name);
 		return -1;
 	}
 	r = vm->hv->partition_create(&config, &vm->partition);
