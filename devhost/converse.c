@@ -125,6 +125,7 @@ host_say_hello(struct host *h)
 		hello.doorbells = &doorbells;
 	}
 	hello.vectors = t->nvectors;
+	hello.converts = t->convert != NULL;
 	hello.syscalls = h->identity.syscalls;
 	hello.sandbox = h->identity.sandbox;
 	return channel_send(&h->channel, BODY(HELLO), &hello, NULL, 0, 0);
@@ -236,6 +237,9 @@ configure(struct host *h, struct channel_message *m)
 	config.links = c->links;
 	config.link_side = c->link_side;
 	config.files = c->files;
+	config.converts = c->converts;
+	config.from_version = c->from_version;
+	config.from_size = c->from_size;
 	config.fds = h->fds;
 	config.nfds = h->nfds;
 	config.context = h->context;

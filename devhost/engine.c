@@ -367,18 +367,47 @@ say_again(struct device *dev)
 		}
 }
 
+/* All that is committed in the old store, in this version's terms. */
+static int
+convert(struct device *dev)
+{
+	const struct store *old = &dev->old;
+	struct store *s = &dev->store;
+
+	memset(store_state(s), 0, dev->type->state_size);
+	if (!dev->type->convert ||
+	    !dev->type->convert(old->shape.state_version,
+		store_committed_state(old), old->shape.state_size,
+		store_state(s)))
+		return -EBADMSG;
+	memcpy(store_positions(s), store_committed_positions(old),
+	    dev->vcpus * sizeof(struct store_position));
+	memcpy(store_wiring(s), store_committed_wiring(old),
+	    sizeof(struct store_wiring) +
+		dev->type->nvectors * sizeof(struct store_vector));
+	memcpy(s->log, old->log, dev->type->log_size);
+	store_commit(s);
+	return 0;
+}
+
 int
 engine_start(struct device *dev,
     int (*set_options)(struct device *dev, void *ctx), void *ctx)
 {
 	const struct device_ops *ops = dev->type->ops;
 	bool fresh = store_is_fresh(&dev->store);
-	int rc;
+	int rc = 0;
 
 	/* Not the first access: that one is slow, whatever it does. */
 	dev->sample_seed = (uint32_t)time_now_ns();
 	dev->until_sample = next_sample(dev);
 	store_recover(&dev->store);
+	if (fresh && dev->old.base && !store_is_fresh(&dev->old)) {
+		rc = convert(dev);
+		fresh = false;
+	}
+	if (rc < 0)
+		return rc;
 	if (fresh) {
 		memset(store_state(&dev->store), 0, dev->type->state_size);
 		ops->reset(dev);

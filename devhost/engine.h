@@ -25,6 +25,9 @@ struct engine_config {
 	uint64_t ram_low, ram_high; /* bytes */
 	uint32_t links, files; /* bits: those that are there */
 	unsigned link_side;
+	/* The last fd is a store with a state of another version. */
+	bool converts;
+	uint32_t from_version, from_size;
 	const int *fds; /* as Configure orders them; stay the caller's */
 	unsigned nfds;
 	void *context; /* context_size bytes; stay the caller's */
@@ -67,6 +70,7 @@ struct device {
 	bool icount, stuck; /* stuck: its output is full and stays so */
 	uint64_t now_ns; /* with icount: guest time */
 	struct store store;
+	struct store old; /* to be converted from; base NULL: none */
 	struct ring_set *rings;
 	size_t rings_size;
 	int kick;
@@ -115,7 +119,8 @@ void engine_detach(struct device *dev);
  * then settle, publish the committed answers again, and start the device's own
  * work.  1: recovered; 0: fresh; -EPROTO; -EBADMSG when the committed state is
  * not valid.  set_options is called in the reset step; its error (negative) is
- * returned, as is that of the device's start().
+ * returned, as is that of the device's start().  With a store of another version
+ * the fresh one is made from that: 1, or -EBADMSG when it cannot be converted.
  */
 int engine_start(struct device *dev,
     int (*set_options)(struct device *dev, void *ctx), void *ctx);

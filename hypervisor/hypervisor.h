@@ -63,6 +63,10 @@ struct hv_config {
 	 * guest time goes on like the host's.
 	 */
 	unsigned icount;
+	/* The backend's device file, if the caller has opened it; it stays the
+	 * caller's. */
+	bool has_device;
+	int device;
 };
 
 enum hv_slot_flags {
@@ -126,6 +130,15 @@ enum hv_mp_state {
 struct hv_backend {
 	const char *name;
 	const char *title; /* one line for --help */
+	const char *device; /* the file that it opens; NULL: none */
+	/* What it asks the kernel by ioctl() once all vCPUs are made, but for
+	 * saving and restoring: for a filter of system calls. */
+	const unsigned long *requests;
+	unsigned nrequests;
+	/* The system calls beside that which only this backend makes then;
+	 * tgkill of this process's threads. */
+	const int *calls;
+	unsigned ncalls;
 
 	/*
 	 * Can this backend run an unmodified kernel on this machine?  0, or a

@@ -1,9 +1,10 @@
 /* Black boxes: the checks that both readers need. */
 #include "proto/blackbox.h"
 
+#include <ctype.h>
 #include <errno.h>
-#include <stdbool.h>
 #include <string.h>
+#include <sys/uio.h>
 
 #include "proto/base.h"
 
@@ -59,4 +60,93 @@ blackbox_section(const void *file, unsigned kind, size_t *size)
 		}
 	*size = 0;
 	return NULL;
+}
+
+static size_t
+padded(size_t n)
+{
+	return (n + 7) / 8 * 8;
+}
+
+static int
+write_all(int fd, struct iovec *iov, unsigned n)
+{
+	while (n > 0) {
+		ssize_t wrote = writev(fd, iov, (int)n);
+
+		if (wrote < 0 && errno == EINTR)
+			continue;
+		if (wrote < 0)
+			return -errno;
+		while (n > 0 && (size_t)wrote >= iov->iov_len) {
+			wrote -= (ssize_t)iov->iov_len;
+			iov++;
+			n--;
+		}
+		if (n > 0) {
+			iov->iov_base = (uint8_t *)iov->iov_base + wrote;
+			iov->iov_len -= (size_t)wrote;
+		}
+	}
+	return 0;
+}
+
+int
+blackbox_write(int fd, struct blackbox_header *h,
+    const struct blackbox_part *parts, unsigned n)
+{
+	static const uint8_t zeroes[8];
+	struct blackbox_section section[BLACKBOX_SECTIONS_MAX] = { 0 };
+	struct iovec iov[2 + 2 * BLACKBOX_SECTIONS_MAX];
+	unsigned used = 0, at = 2;
+	size_t offset;
+
+	BUG_ON(n > BLACKBOX_SECTIONS_MAX);
+	h->magic = BLACKBOX_MAGIC;
+	h->version = BLACKBOX_VERSION;
+	h->sections = 0;
+	for (unsigned i = 0; i < n; i++)
+		h->sections += parts[i].size > 0;
+	offset = sizeof(*h) + h->sections * sizeof(section[0]);
+	for (unsigned i = 0; i < n; i++) {
+		size_t size = parts[i].size;
+		union {
+			const void *in;
+			void *out;
+		} bytes = { .in = parts[i].bytes }, pad = { .in = zeroes };
+
+		if (size == 0)
+			continue;
+		if (size > BLACKBOX_SIZE_MAX)
+			return -EFBIG;
+		section[used++] = (struct blackbox_section){
+			.kind = parts[i].kind,
+			.offset = offset,
+			.size = size,
+		};
+		iov[at++] = (struct iovec){ bytes.out, size };
+		iov[at++] = (struct iovec){ pad.out, padded(size) - size };
+		offset += padded(size);
+	}
+	if (offset > BLACKBOX_SIZE_MAX)
+		return -EFBIG;
+	iov[0] = (struct iovec){ h, sizeof(*h) };
+	iov[1] = (struct iovec){ section, used * sizeof(section[0]) };
+	return write_all(fd, iov, at);
+}
+
+bool
+blackbox_name_ok(const char *name)
+{
+	static const char suffix[] = BLACKBOX_SUFFIX;
+	size_t n = strlen(name);
+
+	if (n < sizeof(suffix) || n >= BLACKBOX_NAME_MAX || name[0] == '.' ||
+	    strcmp(name + n - (sizeof(suffix) - 1), suffix) != 0)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (!isalnum((unsigned char)name[i]) &&
+		    strchr("._-", name[i]) == NULL)
+			return false;
+	return true;
 }

@@ -373,6 +373,15 @@ set_terminal(struct option_parse *p, const char *v)
 	return 0;
 }
 
+static int
+set_blackbox(struct option_parse *p, const char *v)
+{
+	if (v[0] == '\0')
+		return option_complain(p, "--blackbox: no folder");
+	p->o->blackbox = v;
+	return 0;
+}
+
 #define TEXT(name, set)                               \
 	{                                             \
 		name, OPTION_TEXT, 0, set, NULL, NULL \
@@ -396,6 +405,7 @@ static const struct option_row rows[] = {
 	TEXT("wait-policy", set_wait_policy),
 	TEXT("console", set_terminal),
 	{ "icount", OPTION_BARE_TEXT, 0, set_icount, NULL, NULL },
+	TEXT("blackbox", set_blackbox),
 	{ "placement", OPTION_PAIRS, 0, set_placement, NULL, NULL },
 	{ "device", OPTION_LIST, 0, NULL, option_set_device, "type" },
 	{ "disk", OPTION_LIST, 0, NULL, option_set_disk, NULL },

@@ -23,6 +23,10 @@ static const struct {
 	{ "stats", command_stats },
 	{ "top", command_top },
 	{ "set", command_set },
+	{ "sandbox", command_sandbox },
+	{ "fault", command_fault },
+	{ "upgrade", command_upgrade },
+	{ "blackbox", command_blackbox },
 };
 
 int

@@ -97,6 +97,30 @@ answered:
 }
 
 /*
+ * How long to sleep before the next look around; tells of a device that is over
+ * its deadline.
+ */
+static uint64_t
+next_slice(struct port *p, uint64_t since_ns)
+{
+	uint64_t ready =
+	    atomic_load_explicit(&p->ready_ns, memory_order_acquire);
+	uint32_t generation = atomic_load(&p->generation);
+	uint64_t waited, now = time_now_ns();
+
+	since_ns = MAX(since_ns, ready);
+	waited = now > since_ns ? now - since_ns : 0;
+	if (ready == 0 || p->deadline_ns == 0 ||
+	    atomic_load(&p->overdue) == generation + 1)
+		return SLICE_NS;
+	if (waited < p->deadline_ns)
+		return MIN(p->deadline_ns - waited, (uint64_t)SLICE_NS);
+	atomic_store(&p->overdue, generation + 1);
+	kick(p->fault_fd);
+	return SLICE_NS;
+}
+
+/*
  * Sleep until position pos is answered.  The device may die and come back
  * meanwhile.
  */
@@ -107,6 +131,7 @@ wait_answer(struct port *p, unsigned vcpu, uint64_t pos, uint64_t *answer)
 	struct ring *r = &p->set->ring[vcpu];
 	uint32_t generation;
 	int done = ring_poll_answer(r, pos, answer);
+	uint64_t since;
 
 	/*
 	 * Also for one that must be woken first: if we slept too, it would be
@@ -116,8 +141,9 @@ wait_answer(struct port *p, unsigned vcpu, uint64_t pos, uint64_t *answer)
 		done = spin(lane, r, pos, p->spin_max_ns, answer);
 	if (done == 1)
 		return 1;
+	since = time_now_ns();
 	atomic_store_explicit(
-	    &lane->waiting_since_ns, time_now_ns(), memory_order_relaxed);
+	    &lane->waiting_since_ns, since, memory_order_relaxed);
 	for (;;) {
 		generation =
 		    atomic_load_explicit(&p->generation, memory_order_acquire);
@@ -131,7 +157,7 @@ wait_answer(struct port *p, unsigned vcpu, uint64_t pos, uint64_t *answer)
 			nanosleep(&ms, NULL);
 		} else {
 			stats_add(&lane->stats.sleeps, 1);
-			ring_wait(r, pos, SLICE_NS);
+			ring_wait(r, pos, next_slice(p, since));
 		}
 		/*
 		 * The head is ours to say, whatever the device wrote there;

@@ -2,23 +2,29 @@
 #include "vmmd/vm.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
-#define MEMORY_MIN  (1ull << 20)
-#define MEMORY_MAX  (1ull << 40)
-#define TICK_MS	    100
-#define END_TICK_MS 2
-#define CREATE_NS   10000000000u
-#define DRAIN_NS    500000000u
-#define FINISH_NS   500000000u
-#define GIVE_UP_NS  3000000000u
-#define LINGER_NS   2000000000u
+#include "vmmd/confine.h"
+
+#define MEMORY_MIN	 (1ull << 20)
+#define MEMORY_MAX	 (1ull << 40)
+#define TICK_MS		 100
+#define END_TICK_MS	 2
+#define CREATE_NS	 10000000000u
+#define DRAIN_NS	 500000000u
+#define FINISH_NS	 500000000u
+#define GIVE_UP_NS	 3000000000u
+#define BOXES_PER_MINUTE 60u /* a minute's worth at once */
+#define LINGER_NS	 2000000000u
+#define DEADLINE_MAX_MS	 3600000u
 
 static const struct placement_ops *inline_ops;
 
@@ -135,6 +141,7 @@ finish_devices(struct vm *vm)
 {
 	for (unsigned i = 0; i < vm->ndevices; i++) {
 		process_kill(vm->device[i].spare, "the VM has ended");
+		process_kill(vm->device[i].next, "the VM has ended");
 		if (vm->device[i].state == DEVICE_RUNNING)
 			device_finish(&vm->device[i]);
 		else
@@ -194,11 +201,14 @@ take_fds(struct vm *vm)
 
 	for (size_t i = 0; i < c->n_devices; i++)
 		n += c->devices[i]->n_files;
+	n += c->has_recorder ? 1 : 0;
 	if (vm->create.nfds != n)
 		return -EINVAL;
 	vm->nprograms = (unsigned)programs;
 	vm->kernel_fd = vm->create.fds[programs];
 	vm->initrd_fd = c->has_initrd ? vm->create.fds[programs + 1] : -1;
+	vm->recorder_fd = c->has_recorder ? vm->create.fds[n - 1] : -1;
+	budget_init(&vm->boxes, BOXES_PER_MINUTE, time_now_ns());
 	return 0;
 }
 
@@ -273,6 +283,7 @@ static int
 take_device(struct vm *vm, const Bulkhead__DeviceConfig *c, const int *files)
 {
 	struct device *d = &vm->device[vm->ndevices];
+	int r;
 
 	device_init(d, vm);
 	if (!manifest_name_ok(c->name) || !manifest_name_ok(c->type)) {
@@ -289,6 +300,16 @@ take_device(struct vm *vm, const Bulkhead__DeviceConfig *c, const int *files)
 	d->files_in = files;
 	if (c->program >= vm->nprograms) {
 		vm_fail(vm, EINVAL, "device %s: no such program", d->name);
+		return -1;
+	}
+	if (policy_parse(c->policy, &d->policy) < 0) {
+		vm_fail(vm, EINVAL, "device %s: no policy %.20s", d->name,
+		    c->policy);
+		return -1;
+	}
+	if (c->deadline_ms > DEADLINE_MAX_MS) {
+		vm_fail(vm, EINVAL, "device %s: the deadline is out of range",
+		    d->name);
 		return -1;
 	}
 	d->is_inline = strcmp(c->placement, "inline") == 0;
@@ -313,7 +334,16 @@ take_device(struct vm *vm, const Bulkhead__DeviceConfig *c, const int *files)
 	d->port->spin_max_ns = vm->spin_ns;
 	d->port->clock_offset_ns = vm->clock_offset_ns;
 	d->port->stopping = &vm->stopping;
+	d->port->deadline_ns =
+	    c->deadline_ms != 0 ? c->deadline_ms * 1000000ull : HUNG_NS;
+	d->health = health_of(c->deadline_ms * 1000000ull);
 	d->port->inline_ops = d->is_inline ? inline_ops : NULL;
+	r = d->is_inline ? 0 : process_prepare(d);
+	if (r < 0) {
+		vm_fail(vm, -r, "cannot prepare device %s: %s", d->name,
+		    strerror(-r));
+		return -1;
+	}
 	budget_init(&d->budget,
 	    c->restarts != 0 ? c->restarts : RESTARTS_PER_MINUTE,
 	    time_now_ns());
@@ -324,7 +354,7 @@ take_device(struct vm *vm, const Bulkhead__DeviceConfig *c, const int *files)
 static int
 make_partition(struct vm *vm)
 {
-	const struct hv_config config = {
+	struct hv_config config = {
 		.vcpus = vm->nvcpus,
 		.icount = vm->config->icount,
 	};
@@ -345,7 +375,18 @@ make_partition(struct vm *vm)
 		    vm->hv->name);
 		return -1;
 	}
+	if (vm->hv->device != NULL) {
+		config.device = open(vm->hv->device, O_RDWR | O_CLOEXEC);
+		config.has_device = config.device >= 0;
+	}
+	r = confine_begin(vm, err, sizeof(err));
+	if (r < 0) {
+		vm_fail(vm, EPERM, "the broker's own sandbox: %s", err);
+		return -1;
+	}
 	r = vm->hv->partition_create(&config, &vm->partition);
+	if (config.has_device)
+		close(config.device);
 	if (r < 0) {
 		vm->partition = NULL;
 		vm_fail(vm, ENODEV,
@@ -380,6 +421,7 @@ void
 vm_create(struct vm *vm, struct channel_message *m)
 {
 	const int *files;
+	int r;
 
 	vm->create = *m;
 	vm->config = m->envelope->create;
@@ -404,6 +446,11 @@ vm_create(struct vm *vm, struct channel_message *m)
 	snprintf(vm->loader.name, sizeof(vm->loader.name), "loader");
 	snprintf(vm->loader.type, sizeof(vm->loader.type), "loader");
 	vm->loader.loader = true;
+	r = process_prepare(&vm->loader);
+	if (r < 0) {
+		vm_fail(vm, -r, "cannot prepare the loader: %s", strerror(-r));
+		return;
+	}
 	device_start(&vm->loader);
 	if (!vm_ending(vm))
 		make_partition(vm);
@@ -504,18 +551,40 @@ vm_entry(struct vm *vm, const Bulkhead__Loaded *entry)
 	vm->loaded = true;
 }
 
+/* The spawner has them, and the loader is done. */
+static void
+close_programs(struct vm *vm)
+{
+	unsigned n = vm->nprograms + 1 + (vm->initrd_fd >= 0);
+
+	for (unsigned i = 0; i < n; i++) {
+		close(vm->create.fds[i]);
+		vm->create.fds[i] = -1;
+	}
+	vm->kernel_fd = vm->initrd_fd = -1;
+}
+
 static void
 set_running(struct vm *vm)
 {
+	char err[VM_TEXT] = "";
 	int r;
 
 	vm->run_ns = time_now_ns();
+	r = vcpu_start_all(vm);
+	if (r < 0) {
+		vm_fail(vm, -r, "cannot start the vCPUs: %s", strerror(-r));
+		return;
+	}
+	close_programs(vm);
+	r = confine_finish(vm, err, sizeof(err));
+	if (r < 0) {
+		vm_fail(vm, EPERM, "the broker's own sandbox: %s", err);
+		return;
+	}
 	set_stage(vm, VM_RUNNING);
 	client_started(vm);
-	r = vcpu_start_all(vm);
-	if (r < 0)
-		vm_end(vm, BULKHEAD__END_REASON__END_ERROR,
-		    "cannot start the vCPUs: %s", strerror(-r));
+	vcpu_release_all(vm);
 	for (unsigned i = 0; i < vm->ndevices; i++)
 		device_want_spare(
 		    &vm->device[i], SPARE_FIRST_NS + i * SPARE_APART_NS);
@@ -574,28 +643,44 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 }
 
 static void
-on_signal(evutil_socket_t sig, short what, void *arg)
+on_signal(evutil_socket_t fd, short what, void *arg)
 {
+	struct signalfd_siginfo si;
+	int sig;
+
 	(void)what;
-	vm_end(arg, BULKHEAD__END_REASON__END_STOPPED, "signal %d (%s)",
-	    (int)sig, strsignal((int)sig));
+	if (read(fd, &si, sizeof(si)) != sizeof(si))
+		return;
+	sig = (int)si.ssi_signo;
+	vm_end(arg, BULKHEAD__END_REASON__END_STOPPED, "signal %d (%s)", sig,
+	    strsignal(sig));
 }
 
 struct vm *
-vm_new(bool layout_only)
+vm_new(bool layout_only, struct spawner *spawner)
 {
 	static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
 	struct vm *vm = aligned_alloc(64, (sizeof(*vm) + 63) / 64 * 64);
 
-	if (vm == NULL)
+	sigset_t set;
+
+	if (vm == NULL) {
+		spawner_stop(spawner);
 		return NULL;
+	}
 	memset(vm, 0, sizeof(*vm));
+	vm->spawner = *spawner;
+	vm->pid = getpid();
+	vm->owner = geteuid();
+	pthread_mutex_init(&vm->gate, NULL);
+	pthread_cond_init(&vm->gate_moved, NULL);
 	TAILQ_INIT(&vm->clients);
 	vm->layout_only = layout_only;
 	vm->made_ns = vm->stage_ns = time_now_ns();
 	/* Guest time begins at zero. */
 	vm->clock_offset_ns = -(int64_t)vm->made_ns;
-	vm->kernel_fd = vm->initrd_fd = -1;
+	vm->kernel_fd = vm->initrd_fd = vm->recorder_fd = -1;
+	vm->notify_fd = vm->signal_fd = -1;
 	vm->ram = MEMORY_NONE;
 	device_init(&vm->loader, vm);
 	vm->base = event_base_new();
@@ -608,13 +693,19 @@ vm_new(bool layout_only)
 	if (vm->on_tick == NULL || vm->on_notify == NULL)
 		goto fail;
 	event_add(vm->on_notify, NULL);
-	for (unsigned i = 0; i < ARRAY_LEN(signals); i++) {
-		vm->on_signal[i] =
-		    evsignal_new(vm->base, signals[i], on_signal, vm);
-		if (vm->on_signal[i] == NULL)
-			goto fail;
-		event_add(vm->on_signal[i], NULL);
-	}
+	/* By an fd: a handler would take more system calls. */
+	sigemptyset(&set);
+	for (unsigned i = 0; i < ARRAY_LEN(signals); i++)
+		sigaddset(&set, signals[i]);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	vm->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (vm->signal_fd < 0)
+		goto fail;
+	vm->on_signal = event_new(
+	    vm->base, vm->signal_fd, EV_READ | EV_PERSIST, on_signal, vm);
+	if (vm->on_signal == NULL)
+		goto fail;
+	event_add(vm->on_signal, NULL);
 	set_tick(vm, TICK_MS);
 	return vm;
 fail:
@@ -641,7 +732,7 @@ void
 vm_free(struct vm *vm)
 {
 	struct event *events[] = { vm->on_listen, vm->on_notify, vm->on_tick,
-		vm->on_signal[0], vm->on_signal[1], vm->on_signal[2] };
+		vm->on_signal };
 	bool running = false;
 
 	for (unsigned i = 0; i < vm->nvcpus; i++)
@@ -660,6 +751,9 @@ vm_free(struct vm *vm)
 	memory_destroy(&vm->ram);
 	if (vm->notify_fd >= 0)
 		close(vm->notify_fd);
+	if (vm->signal_fd >= 0)
+		close(vm->signal_fd);
+	spawner_stop(&vm->spawner);
 	channel_free(&vm->create);
 	for (unsigned i = 0; i < ARRAY_LEN(events); i++)
 		if (events[i] != NULL)

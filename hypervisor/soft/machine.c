@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 #include "hypervisor/soft/machine_impl.h"
 
@@ -426,9 +427,15 @@ now_ns(struct hv_partition *p)
 	return machine_now_ns((struct machine *)p);
 }
 
+/* Timers; level interrupts; beginnings of threads that were made before. */
+static const int calls[] = { __NR_timerfd_settime, __NR_poll,
+	__NR_set_robust_list, __NR_rseq };
+
 const struct hv_backend hv_soft = {
 	.name = "soft",
 	.title = "software processor, runs everywhere",
+	.calls = calls,
+	.ncalls = ARRAY_LEN(calls),
 	.probe = probe,
 	.partition_create = partition_create,
 	.partition_destroy = partition_destroy,
