@@ -174,6 +174,7 @@ fill_config(struct replay *r, struct engine_config *config)
 	config->vcpus = c->vcpus;
 	/* Guest time goes on where it was. */
 	config->clock_offset_ns = (int64_t)(r->h->guest_ns - time_now_ns());
+	config->icount = c->icount;
 	config->has_ram = c->has_ram;
 	config->ram_low = c->ram_low;
 	config->ram_high = c->ram_high;
