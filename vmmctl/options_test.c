@@ -78,9 +78,9 @@ static const struct complaint cases[] = {
 	{ "refuses_unknown_option", { "--foo" },
 	    "unknown option --foo; known are: --kernel --initrd --cmdline "
 	    "--memory --cpus --name --hypervisor --sandbox --wait-policy "
-	    "--console --icount --placement --device --disk --net --vsock "
-	    "--virtio-console --rng --balloon --detach --no-console --quiet "
-	    "--verbose --config --dry-run --help" },
+	    "--console --icount --blackbox --placement --device --disk --net "
+	    "--vsock --virtio-console --rng --balloon --detach --no-console "
+	    "--quiet --verbose --config --dry-run --help" },
 	{ "refuses_unknown_backend", { "--hypervisor", "xen" },
 	    "--hypervisor xen: unknown; known are: auto kvm soft" },
 	{ "refuses_a_prefix_of_a_backend", { "--hypervisor", "so" },
