@@ -53,6 +53,7 @@ struct scenario {
 	const char *name;
 	uint64_t features; /* of a virtio driver */
 	bool in_order; /* chains are used in the order put */
+	bool hidden; /* its state has what no guest ever sees: not compared */
 	/* Before the first start: files and the like.  NULL: none. */
 	void (*want)(struct prover *p, struct harness_want *want);
 	const char *const *options; /* key, value, ..., NULL */

@@ -211,6 +211,7 @@ static const struct prove_request debug_text[] = {
 static const struct scenario debugport[] = {
 	{ .device = "debugport",
 	    .name = "from power-on, text",
+	    .hidden = true,
 	    .fresh = true,
 	    .right = sent_abc,
 	    .script = debug_text,
