@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 
+#include "devices/net/merge.h"
 #include "tests/nic_bench.h"
 
 #define STEPS_MAX 200u
