@@ -147,6 +147,7 @@ fill_store(void *base, size_t size, const struct store_shape *shape,
 	store_format(base, size, shape);
 	CU_ASSERT_EQUAL_FATAL(store_attach(&s, base, size, shape), 0);
 	if (b->fault) {
+		const struct fault_request write = { .on = FAULT_ON_WRITE };
 		const struct fault_plan plan = { .kind = FAULT_KILL,
 			.times = 1,
 			.region = UINT16_MAX,
@@ -156,11 +157,7 @@ fill_store(void *base, size_t size, const struct store_shape *shape,
 
 		CU_ASSERT_EQUAL(fault_arm(s.faults, &plan), 0);
 		/* As the death left it. */
-		CU_ASSERT_EQUAL(
-		    fault_match(s.faults,
-			&(struct fault_request){ .on = FAULT_ON_WRITE })
-			.kind,
-		    FAULT_KILL);
+		CU_ASSERT_EQUAL(fault_match(s.faults, &write).kind, FAULT_KILL);
 	}
 	if (b->fresh)
 		return;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "proto/base.h"
 
@@ -40,7 +41,8 @@ blackbox_check(const void *file, size_t size)
 		const struct blackbox_section *s = &section[i];
 
 		if (s->offset < table || s->offset > size ||
-		    s->size > size - s->offset || s->offset % 8 != 0)
+		    s->size > size - s->offset ||
+		    s->offset % BLACKBOX_ALIGN != 0)
 			return -EBADMSG;
 	}
 	return 0;
@@ -65,27 +67,26 @@ blackbox_section(const void *file, unsigned kind, size_t *size)
 static size_t
 padded(size_t n)
 {
-	return (n + 7) / 8 * 8;
+	return (n + BLACKBOX_ALIGN - 1) / BLACKBOX_ALIGN * BLACKBOX_ALIGN;
 }
 
+/* By write(): the broker's list of system calls has no other. */
 static int
-write_all(int fd, struct iovec *iov, unsigned n)
+write_all(int fd, const struct iovec *iov, unsigned n)
 {
-	while (n > 0) {
-		ssize_t wrote = writev(fd, iov, (int)n);
+	for (unsigned i = 0; i < n; i++) {
+		const uint8_t *at = iov[i].iov_base;
+		size_t left = iov[i].iov_len;
 
-		if (wrote < 0 && errno == EINTR)
-			continue;
-		if (wrote < 0)
-			return -errno;
-		while (n > 0 && (size_t)wrote >= iov->iov_len) {
-			wrote -= (ssize_t)iov->iov_len;
-			iov++;
-			n--;
-		}
-		if (n > 0) {
-			iov->iov_base = (uint8_t *)iov->iov_base + wrote;
-			iov->iov_len -= (size_t)wrote;
+		while (left > 0) {
+			ssize_t wrote = write(fd, at, left);
+
+			if (wrote < 0 && errno == EINTR)
+				continue;
+			if (wrote < 0)
+				return -errno;
+			at += wrote;
+			left -= (size_t)wrote;
 		}
 	}
 	return 0;
@@ -95,11 +96,15 @@ int
 blackbox_write(int fd, struct blackbox_header *h,
     const struct blackbox_part *parts, unsigned n)
 {
-	static const uint8_t zeroes[8];
+	static const uint8_t zeroes[BLACKBOX_ALIGN];
 	struct blackbox_section section[BLACKBOX_SECTIONS_MAX] = { 0 };
-	struct iovec iov[2 + 2 * BLACKBOX_SECTIONS_MAX];
-	unsigned used = 0, at = 2;
-	size_t offset;
+	struct iovec iov[3 + 2 * BLACKBOX_SECTIONS_MAX];
+	union {
+		const void *in;
+		void *out;
+	} pad = { .in = zeroes };
+	unsigned used = 0, at = 3;
+	size_t table, offset;
 
 	BUG_ON(n > BLACKBOX_SECTIONS_MAX);
 	h->magic = BLACKBOX_MAGIC;
@@ -107,13 +112,14 @@ blackbox_write(int fd, struct blackbox_header *h,
 	h->sections = 0;
 	for (unsigned i = 0; i < n; i++)
 		h->sections += parts[i].size > 0;
-	offset = sizeof(*h) + h->sections * sizeof(section[0]);
+	table = sizeof(*h) + h->sections * sizeof(section[0]);
+	offset = padded(table);
 	for (unsigned i = 0; i < n; i++) {
 		size_t size = parts[i].size;
 		union {
 			const void *in;
 			void *out;
-		} bytes = { .in = parts[i].bytes }, pad = { .in = zeroes };
+		} bytes = { .in = parts[i].bytes };
 
 		if (size == 0)
 			continue;
@@ -132,6 +138,7 @@ blackbox_write(int fd, struct blackbox_header *h,
 		return -EFBIG;
 	iov[0] = (struct iovec){ h, sizeof(*h) };
 	iov[1] = (struct iovec){ section, used * sizeof(section[0]) };
+	iov[2] = (struct iovec){ pad.out, padded(table) - table };
 	return write_all(fd, iov, at);
 }
 

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #define BLACKBOX_MAGIC	      0x584f424b4c42u /* "BLKBOX" */
+#define BLACKBOX_ALIGN	      64u /* of the sections; bytes */
 #define BLACKBOX_SUFFIX	      ".blackbox"
 #define BLACKBOX_NAME_MAX     128u /* bytes, with the zero */
 #define BLACKBOX_VERSION      1u

@@ -80,6 +80,7 @@ print_cause(const struct box *b)
 		[6] = "the committed state is not valid",
 		[7] = "an option is not of this device",
 		[FAULT_EXIT] = "a fault made on purpose",
+		[9] = "it made a system call that is not on its list",
 	};
 	const struct blackbox_header *h = b->h;
 

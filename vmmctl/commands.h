@@ -17,6 +17,7 @@ int command_console(int argc, char **argv);
 int command_shutdown(int argc, char **argv);
 int command_fault(int argc, char **argv);
 int command_blackbox(int argc, char **argv);
+int command_scenario(int argc, char **argv);
 int command_upgrade(int argc, char **argv);
 
 /* Print a command's help; NULL: the program's.  Returns code. */

@@ -15,13 +15,14 @@ _vmmctl() {
 
 	if ((COMP_CWORD == 1)); then
 		words='run ps devices stats top set sandbox kill fault upgrade
-			blackbox console shutdown layout
+			scenario blackbox console shutdown layout
 			config --help --version'
 		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 		return
 	fi
 	case $prev in
-	--kernel | --initrd | --config | --check | --blackbox | --program)
+	--kernel | --initrd | --config | --check | --blackbox | --program | \
+		--junit | --json)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
@@ -47,6 +48,13 @@ _vmmctl() {
 				--verbose --help'
 			;;
 		config) words='--check --help' ;;
+		scenario)
+			if ((COMP_CWORD == 2)); then
+				mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+				return
+			fi
+			words='--junit --json --help'
+			;;
 		blackbox)
 			if ((COMP_CWORD > 2)); then
 				mapfile -t COMPREPLY < <(compgen -f -- "$cur")

@@ -17,6 +17,7 @@ static const char general[] =
     "  kill      kill a device; it comes back, the guest does not notice\n"
     "  fault     make a device do wrong on purpose\n"
     "  upgrade   put another program in a device's place\n"
+    "  scenario  run a whole experiment from a file\n"
     "  blackbox  show why a device died\n"
     "  console   attach to a console\n"
     "  shutdown  press the power button, or stop at once\n"
@@ -135,6 +136,13 @@ static const struct {
 	    "guest's notice: FILE, a device host, or the one it has, anew.  If "
 	    "the\n"
 	    "new one refuses or dies, the old one goes on.\n" },
+	{ "scenario",
+	    "usage: vmmctl scenario FILE [--junit FILE] [--json FILE]\n"
+	    "Start a virtual machine, do to it what the file says, and check "
+	    "what it\n"
+	    "says: see vmmctl(8).  Each step is a test case.  Exit status 0 if "
+	    "all\n"
+	    "passed, 1 if not.\n" },
 	{ "blackbox",
 	    "usage: vmmctl blackbox show FILE\n"
 	    "Show why a device died and what it was doing: a file that `run\n"

@@ -78,7 +78,7 @@ static const struct complaint cases[] = {
 	{ "refuses_unknown_option", { "--foo" },
 	    "unknown option --foo; known are: --kernel --initrd --cmdline "
 	    "--memory --cpus --name --hypervisor --sandbox --wait-policy "
-	    "--console --placement --device --disk --net --vsock "
+	    "--console --blackbox --placement --device --disk --net --vsock "
 	    "--virtio-console --rng --balloon --detach --no-console --quiet "
 	    "--verbose --config --dry-run --help" },
 	{ "refuses_unknown_backend", { "--hypervisor", "xen" },

@@ -25,6 +25,7 @@ static const struct {
 	{ "set", command_set },
 	{ "sandbox", command_sandbox },
 	{ "fault", command_fault },
+	{ "scenario", command_scenario },
 	{ "upgrade", command_upgrade },
 	{ "blackbox", command_blackbox },
 };

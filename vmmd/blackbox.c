@@ -12,12 +12,27 @@
 #include "proto/blackbox.h"
 #include "proto/stream.h"
 
+#define SYSCALLS_MAX 1024
+
 static bool
 is_wanted(const struct device *d)
 {
 	return d->vm->recorder_fd >= 0 && d->store.base != NULL && !d->loader &&
 	    !d->is_inline && !d->finishing && !vm_ending(d->vm) &&
 	    d->state != DEVICE_DONE;
+}
+
+/* The one that its last words speak of; -1: they do not.  They are the dead
+ * one's, and nobody relies on them. */
+static int32_t
+denied_call(const char *words)
+{
+	int nr;
+
+	return sscanf(words, "denied system call %*32s (%d)", &nr) == 1 &&
+		nr >= 0 && nr < SYSCALLS_MAX
+	    ? nr
+	    : -1;
 }
 
 static void
@@ -36,7 +51,7 @@ fill_header(
 	snprintf(h->reason, sizeof(h->reason), "%s", p->kill_reason);
 	h->signal = p->signal;
 	h->status = p->status;
-	h->syscall = -1;
+	h->syscall = denied_call(p->failure);
 	h->restarts = d->restarts;
 	h->realtime_ns =
 	    (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;

@@ -513,13 +513,14 @@ vm_entry(struct vm *vm, const Bulkhead__Loaded *entry)
 	vm->loaded = true;
 }
 
-/* The spawner has them, and the loader is done. */
+/* The loader is done. */
 static void
-close_programs(struct vm *vm)
+close_image(struct vm *vm)
 {
 	unsigned n = vm->nprograms + 1 + (vm->initrd_fd >= 0);
 
-	for (unsigned i = 0; i < n; i++) {
+	/* The programs stay: an upgrade that is refused goes back to them. */
+	for (unsigned i = vm->nprograms; i < n; i++) {
 		close(vm->create.fds[i]);
 		vm->create.fds[i] = -1;
 	}
@@ -538,7 +539,7 @@ set_running(struct vm *vm)
 		vm_fail(vm, -r, "cannot start the vCPUs: %s", strerror(-r));
 		return;
 	}
-	close_programs(vm);
+	close_image(vm);
 	r = confine_finish(vm, err, sizeof(err));
 	if (r < 0) {
 		vm_fail(vm, EPERM, "the broker's own sandbox: %s", err);
