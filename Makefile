@@ -131,6 +131,10 @@ $(TEST_PROGRAMS): $(O)/tests/%: $(O)/tests/%_main.o $(DEVICES_OBJ) $(TEST_LIB)
 	@echo "  LD    $@"
 	@$(CC) $(CFLAGS) $(LDFLAGS) -pie -o $@ $(filter %.o,$^) $(TEST_LIB) $(LIBS)
 
+# The prover's parts; its scenarios enrol themselves, so they are objects.
+PROVE_OBJ := $(call obj,tests/prove)
+$(O)/tests/prover $(O)/tests/prove_test: $(PROVE_OBJ)
+
 # Made by scripts/run-fuzz, with clang.
 $(FUZZERS): %: %.o $(DEVICES_OBJ) $(TEST_LIB)
 	@echo "  LD    $@"

@@ -156,6 +156,7 @@ copy_config(struct device *dev, const struct device_type *type,
 	dev->type = type;
 	dev->vcpus = c->vcpus;
 	dev->clock_offset_ns = c->clock_offset_ns;
+	dev->icount = c->icount;
 	dev->context = c->context;
 	dev->watch = c->watch;
 	dev->watcher = c->watcher;
@@ -260,6 +261,8 @@ engine_attach(struct device *dev, const struct device_type *type,
 	if (rc != 0)
 		goto fail;
 	dev->rings = p;
+	dev->now_ns = atomic_load_explicit(
+	    &dev->rings->now_ns, memory_order_relaxed);
 	dev->kick = config->fds[2];
 	rc = attach_rest(dev, config, config->fds + 3);
 	if (rc == 0 && config->converts)

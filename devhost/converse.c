@@ -230,6 +230,7 @@ configure(struct host *h, struct channel_message *m)
 	config.name = c->name;
 	config.vcpus = c->vcpus;
 	config.clock_offset_ns = c->clock_offset_ns;
+	config.icount = c->icount;
 	config.has_ram = c->has_ram;
 	config.ram_low = c->ram_low;
 	config.ram_high = c->ram_high;

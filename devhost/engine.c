@@ -46,8 +46,8 @@ settle(struct device *dev)
 	dev->in_settle = false;
 }
 
-static void
-commit(struct device *dev)
+void
+engine_commit(struct device *dev)
 {
 	store_commit(&dev->store);
 	settle(dev);
@@ -77,8 +77,8 @@ timed_access(struct device *dev, struct device_access *a)
 }
 
 /* The access itself, on the working copy. */
-static int
-access_step(
+int
+engine_access_step(
     struct device *dev, const struct ring_request *req, uint64_t *answer)
 {
 	struct stats_device *st = dev->store.stats;
@@ -124,10 +124,10 @@ int
 engine_access(
     struct device *dev, const struct ring_request *req, uint64_t *answer)
 {
-	int rc = access_step(dev, req, answer);
+	int rc = engine_access_step(dev, req, answer);
 
 	if (rc == 0)
-		commit(dev);
+		engine_commit(dev);
 	return rc;
 }
 
@@ -143,7 +143,11 @@ engine_serve(struct device *dev, unsigned vcpu)
 	rc = ring_take(r, vcpu, p->next, &req);
 	if (rc <= 0)
 		return rc;
-	rc = access_step(dev, &req, &answer);
+	if (__builtin_expect(dev->icount, 0))
+		return engine_serve_counted(dev, vcpu, &req);
+	if (req.op == RING_SYNC)
+		return -EPROTO;
+	rc = engine_access_step(dev, &req, &answer);
 	if (rc != 0)
 		return rc;
 	next = p->next + 1;
@@ -216,7 +220,7 @@ engine_power_button(struct device *dev)
 	if (!dev->type->ops->power_button)
 		return;
 	dev->type->ops->power_button(dev);
-	commit(dev);
+	engine_commit(dev);
 }
 
 void
@@ -292,7 +296,7 @@ engine_commit_work(struct device *dev)
 		if (l->memory)
 			l->full = packet_space(l->tx) <= 0;
 	}
-	commit(dev);
+	engine_commit(dev);
 }
 
 void
@@ -424,6 +428,7 @@ engine_start(struct device *dev,
 			return rc;
 		engine_commit_work(dev);
 	}
+	engine_publish(dev);
 	return dev->error ? dev->error : !fresh;
 }
 

@@ -20,6 +20,7 @@ struct engine_config {
 	unsigned vcpus;
 	struct device_placement placement;
 	int64_t clock_offset_ns; /* guest time = CLOCK_MONOTONIC + this */
+	bool icount; /* or rather that of the last request */
 	bool has_ram;
 	uint64_t ram_low, ram_high; /* bytes */
 	uint32_t links, files; /* bits: those that are there */
@@ -66,6 +67,8 @@ struct device {
 	char region_names[DEVICE_REGIONS_MAX][ENGINE_NAME_MAX];
 	unsigned vcpus;
 	int64_t clock_offset_ns;
+	bool icount, stuck; /* stuck: its output is full and stays so */
+	uint64_t now_ns; /* with icount: guest time */
 	struct store store;
 	struct store old; /* to be converted from; base NULL: none */
 	struct ring_set *rings;
@@ -153,6 +156,9 @@ engine_fault(struct device *dev, const struct fault_request *request)
 	return engine_fault_armed(dev, request);
 }
 
+/* With icount: say in the ring set when the device wants to be asked next. */
+void engine_publish(struct device *dev);
+
 /* Handle a request that did not come by the ring.  0 or -EPROTO. */
 int engine_access(
     struct device *dev, const struct ring_request *req, uint64_t *answer);
@@ -189,6 +195,14 @@ bool engine_idle(struct device *dev);
 
 /* ---- for the files of the engine ---- */
 
+/* An access on the working copy; 0 or -EPROTO. */
+int engine_access_step(
+    struct device *dev, const struct ring_request *req, uint64_t *answer);
+/* Commit and settle. */
+void engine_commit(struct device *dev);
+/* The rest of engine_serve() with icount. */
+int engine_serve_counted(
+    struct device *dev, unsigned vcpu, const struct ring_request *req);
 /* Note the first failure. */
 void engine_fail(struct device *dev, int error);
 /* Write an eventfd. */

@@ -174,6 +174,7 @@ fill_config(struct replay *r, struct engine_config *config)
 	config->vcpus = c->vcpus;
 	/* Guest time goes on where it was. */
 	config->clock_offset_ns = (int64_t)(r->h->guest_ns - time_now_ns());
+	config->icount = c->icount;
 	config->has_ram = c->has_ram;
 	config->ram_low = c->ram_low;
 	config->ram_high = c->ram_high;
@@ -238,7 +239,8 @@ rewind_faults(struct replay *r)
 static void
 say_request(struct replay *r, const struct ring_request *req, uint64_t pos)
 {
-	static const char *const ops[] = { "read", "write", "posted write" };
+	static const char *const ops[] = { "read", "write", "posted write",
+		"sync" };
 	const struct device_placement *pl = &r->dev.placement;
 
 	fprintf(r->out,

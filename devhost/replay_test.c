@@ -141,6 +141,7 @@ static void
 fill_store(void *base, size_t size, const struct store_shape *shape,
     const struct box *b)
 {
+	struct store_position *position;
 	struct crasher_state *state;
 	struct store s;
 
@@ -164,7 +165,8 @@ fill_store(void *base, size_t size, const struct store_shape *shape,
 	state = store_state(&s);
 	state->writes = b->writes;
 	state->valid = b->valid;
-	store_positions(&s)[0].next = 100;
+	position = store_positions(&s);
+	position->next = 100;
 	store_commit(&s);
 }
 

@@ -1,5 +1,5 @@
 /* The balloon. */
-#include "devices/virtio/driver.h"
+#include "tests/driver.h"
 #include "tests/lives.h"
 #include "tests/named_tests.h"
 

@@ -5,7 +5,7 @@
  * First byte: features and the kind of ring.  Then steps of a kind byte and its
  * operands.
  */
-#include "devices/virtio/driver.h"
+#include "tests/driver.h"
 
 #define STEPS_MAX 200u
 #define QUEUES	  10u

@@ -1,8 +1,8 @@
 /* virtio-net: both directions, the filter, the control queue, the hostile. */
 #include <errno.h>
 
-#include "devices/net/nic_bench.h"
 #include "tests/named_tests.h"
+#include "tests/nic_bench.h"
 
 #define BASE (VIRTIO_F_EVENT_IDX | NET_F_CTRL_VQ | NET_F_CTRL_RX)
 #define OFFLOADS                                                               \

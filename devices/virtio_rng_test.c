@@ -1,7 +1,7 @@
 /* The entropy device: bytes, rates, deaths. */
 #include <errno.h>
 
-#include "devices/virtio/driver.h"
+#include "tests/driver.h"
 #include "tests/named_tests.h"
 
 static const uint64_t kinds[] = { 0, VIRTIO_F_EVENT_IDX, VIRTIO_F_RING_PACKED,

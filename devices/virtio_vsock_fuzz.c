@@ -6,8 +6,8 @@
  */
 #include <sys/socket.h>
 
-#include "devices/virtio/driver.h"
 #include "devices/vsock/vsock.h"
+#include "tests/driver.h"
 
 #define STEPS_MAX 200u
 #define BUFFERS	  0x200000u /* guest RAM that chains may point at */

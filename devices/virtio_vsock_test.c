@@ -2,8 +2,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "devices/virtio/driver.h"
 #include "devices/vsock/vsock.h"
+#include "tests/driver.h"
 #include "tests/lives.h"
 #include "tests/named_tests.h"
 #include "vmmctl/relay.h"

@@ -305,7 +305,8 @@ print_register(const struct box *b, const char *region, uint64_t addr)
 static void
 print_request(const struct box *b, unsigned vcpu, uint64_t pos, uint64_t next)
 {
-	static const char *const ops[] = { "read", "write", "posted write" };
+	static const char *const ops[] = { "read", "write", "posted write",
+		"sync" };
 	const struct ring *ring = &b->rings->ring[vcpu];
 	struct ring_request r;
 	const char *region = "?";

@@ -146,6 +146,7 @@ broker_create(struct broker *b, const struct run_options *o,
 	c.sandbox = connect_text(o->sandbox);
 	c.wait_policy = connect_text(o->wait_policy);
 	c.detach = o->detach;
+	c.icount = o->icount;
 	c.programs = in->nprograms;
 	c.has_recorder = in->files.has_recorder;
 	for (unsigned i = 0; i < in->nprograms; i++)

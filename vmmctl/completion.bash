@@ -43,8 +43,9 @@ _vmmctl() {
 			words='--config --kernel --initrd --cmdline --memory --cpus
 				--name --hypervisor --disk --net --vsock
 				--virtio-console --rng --balloon --device
-				--placement --sandbox --wait-policy --console
-				--no-console --blackbox --detach --dry-run --quiet
+				--placement --sandbox --wait-policy --icount
+				--console --no-console --blackbox --detach
+				--dry-run --quiet
 				--verbose --help'
 			;;
 		config) words='--check --help' ;;

@@ -57,6 +57,8 @@ static const char run_options_help[] =
     "  --sandbox MODE           on, best-effort or off; on\n"
     "  --wait-policy POLICY     latency, balanced or density: how long a vCPU\n"
     "                           spins before it sleeps; balanced\n"
+    "  --icount[=N]             guest time follows instructions, N of them a\n"
+    "                           microsecond (1000); every run is the same\n"
     "  --console DEVICE[:STREAM]  the device to attach to\n"
     "  --no-console             attach to none\n"
     "  --blackbox FOLDER        keep a file there of every device that dies\n"

@@ -78,6 +78,7 @@ struct run_options {
 	char name[OPTIONS_NAME];
 	uint64_t memory; /* bytes */
 	unsigned cpus;
+	unsigned icount; /* instructions per us of guest time; 0: off */
 	bool detach, no_console, quiet, verbose, help, dry_run;
 	struct option_device devices[OPTIONS_DEVICES];
 	unsigned ndevices;

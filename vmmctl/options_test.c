@@ -78,9 +78,9 @@ static const struct complaint cases[] = {
 	{ "refuses_unknown_option", { "--foo" },
 	    "unknown option --foo; known are: --kernel --initrd --cmdline "
 	    "--memory --cpus --name --hypervisor --sandbox --wait-policy "
-	    "--console --blackbox --placement --device --disk --net --vsock "
-	    "--virtio-console --rng --balloon --detach --no-console --quiet "
-	    "--verbose --config --dry-run --help" },
+	    "--console --icount --blackbox --placement --device --disk --net "
+	    "--vsock --virtio-console --rng --balloon --detach --no-console "
+	    "--quiet --verbose --config --dry-run --help" },
 	{ "refuses_unknown_backend", { "--hypervisor", "xen" },
 	    "--hypervisor xen: unknown; known are: auto kvm soft" },
 	{ "refuses_a_prefix_of_a_backend", { "--hypervisor", "so" },
@@ -90,6 +90,16 @@ static const struct complaint cases[] = {
 	{ "refuses_unknown_policy", { "--wait-policy", "fast" },
 	    "--wait-policy fast: unknown; known are: latency balanced "
 	    "density" },
+	{ "refuses_a_count_that_is_none", { "--icount=x" },
+	    "--icount x: not a number from 1 to 1000000 (instructions per "
+	    "microsecond)" },
+	{ "refuses_a_count_of_zero", { "--icount=0" },
+	    "--icount 0: not a number from 1 to 1000000 (instructions per "
+	    "microsecond)" },
+	{ "refuses_to_count_on_two_vcpus", { "--icount", "--cpus", "2" },
+	    "--icount: only with one vCPU (--cpus 1)" },
+	{ "refuses_to_count_on_kvm", { "--icount", "--hypervisor", "kvm" },
+	    "--icount: kvm cannot count instructions; soft can" },
 	{ "refuses_a_bad_name", { "--name", "a/b" },
 	    "--name a/b: a name is 1 to 31 of a-z A-Z 0-9 . _ -" },
 	{ "refuses_a_long_name",

@@ -75,7 +75,7 @@ look_through(int folder, struct kept *oldest, uint64_t *bytes)
 static void
 make_room(int folder, uint64_t size)
 {
-	struct kept oldest;
+	struct kept oldest = { .bytes = 0 };
 	uint64_t bytes;
 
 	while (look_through(folder, &oldest, &bytes) >= RECORDER_FILES_MAX ||

@@ -56,6 +56,9 @@ fill_header(
 	h->realtime_ns =
 	    (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	h->guest_ns = time_now_ns() + (uint64_t)d->vm->clock_offset_ns;
+	if (d->vm->config->icount != 0 && d->port->set != NULL)
+		h->guest_ns = atomic_load_explicit(
+		    &d->port->set->now_ns, memory_order_relaxed);
 	h->lived_ns = lived_ns;
 }
 

@@ -566,6 +566,7 @@ client_ended(struct vm *vm)
 	bulkhead__ended__init(&e);
 	e.reason = (Bulkhead__EndReason)vm->end_reason;
 	e.text = vm->end_text;
+	e.icount = vm->icount_text;
 	for (c = TAILQ_FIRST(&vm->clients); c != NULL;
 	     c = TAILQ_NEXT(c, link)) {
 		channel_send(&c->channel, BULKHEAD__ENVELOPE__BODY_ENDED, &e,

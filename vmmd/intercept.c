@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "proto/base.h"
+#include "vmmd/icount.h"
 #include "vmmd/pci.h"
 
 #define SLICE_NS   100000000u /* the longest sleep without a look around */
@@ -483,7 +484,9 @@ intercept_route(
 	};
 	uint64_t now = time_now_ns(), answer;
 
-	request.time_ns = now + (uint64_t)port->clock_offset_ns;
+	request.time_ns = ic->icount != NULL
+	    ? icount_now_ns(ic->icount)
+	    : now + (uint64_t)port->clock_offset_ns;
 	answer = port_access(port, ic->vcpu, &request);
 	stats_add(&stats->accesses, 1);
 	if (stats_get(&stats->accesses) % STATS_SAMPLE == 0)
@@ -493,6 +496,8 @@ intercept_route(
 	else if (r->wiring && port->written != NULL)
 		port->written(port->written_ctx);
 }
+
+static void access_route(struct intercept *ic, struct hv_access *a);
 
 /* It reaches over the end of a range: byte by byte, as on a narrow bus. */
 static void
@@ -509,7 +514,7 @@ split_access(struct intercept *ic, struct hv_access *a)
 			.space = a->space,
 		};
 
-		intercept_access(ic, &b);
+		access_route(ic, &b);
 		data |= (b.data & 0xff) << (i * 8);
 	}
 	if (!a->write)
@@ -525,10 +530,9 @@ count(struct stats_vcpu *s, const struct hv_access *a)
 		stats_add(a->write ? &s->mmio_writes : &s->mmio_reads, 1);
 }
 
-void
-intercept_access(void *ctx, struct hv_access *a)
+static void
+access_route(struct intercept *ic, struct hv_access *a)
 {
-	struct intercept *ic = ctx;
 	bool found = find(ic, a);
 	struct route route;
 
@@ -550,4 +554,14 @@ intercept_access(void *ctx, struct hv_access *a)
 	stats_add(&ic->stats.unclaimed, 1);
 	if (!a->write)
 		a->data = ring_size_mask(a->size);
+}
+
+void
+intercept_access(void *ctx, struct hv_access *a)
+{
+	struct intercept *ic = ctx;
+
+	access_route(ic, a);
+	if (ic->icount != NULL)
+		icount_note(ic->icount, a, ic->last.port);
 }

@@ -95,6 +95,7 @@ bool port_busy(const struct port *p);
 void port_wake(struct port *p);
 
 struct pci;
+struct icount;
 
 struct route {
 	enum hv_space space;
@@ -147,6 +148,7 @@ struct intercept {
 	struct route last; /* a copy: a guess for the next access */
 	uint64_t version; /* of the map, when it was taken */
 	struct stats_vcpu stats;
+	struct icount *icount; /* NULL: guest time is the host's */
 };
 
 /* Read the map: a copy of that address's route.  False: there is none. */

@@ -416,6 +416,7 @@ fill_configure(Bulkhead__Configure *to, struct placement_message *placement,
 	c.n_params = d->config->n_params;
 	c.spin_us = d->vm->device_spin_us;
 	c.clock_offset_ns = d->vm->clock_offset_ns;
+	c.icount = d->vm->config->icount != 0;
 	c.ram_low = d->vm->layout.low;
 	c.ram_high = d->vm->layout.high;
 	c.has_ram = d->manifest.dma != 0;

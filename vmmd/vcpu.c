@@ -25,6 +25,14 @@
 #define ATTR_DB	  0x4000u
 #define ATTR_G	  0x8000u
 
+static uint64_t
+settle(void *ctx, uint64_t now_ns, bool told)
+{
+	struct intercept *ic = ctx;
+
+	return icount_settle(ic->icount, now_ns, told);
+}
+
 /* Everything that a thread's beginning takes is behind it here. */
 static void
 wait_at_gate(struct vm *vm)
@@ -51,7 +59,11 @@ run(void *arg)
 {
 	struct vcpu *v = arg;
 	struct vm *vm = v->vm;
-	const struct hv_handler handler = { intercept_access, &v->intercept };
+	const struct hv_handler handler = {
+		.access = intercept_access,
+		.ctx = &v->intercept,
+		.settle = v->intercept.icount != NULL ? settle : NULL,
+	};
 	enum hv_stop stop = HV_STOP_KICKED;
 	uint64_t one = 1;
 	int none = 0;
@@ -89,7 +101,11 @@ vcpu_create_all(struct vm *vm, char *err, size_t size)
 
 		v->vm = vm;
 		v->index = i;
-		v->intercept = (struct intercept){ .map = &vm->map, .vcpu = i };
+		v->intercept = (struct intercept){
+			.map = &vm->map,
+			.vcpu = i,
+			.icount = vm->config->icount != 0 ? &vm->icount : NULL,
+		};
 		r = vm->hv->vcpu_create(vm->partition, i, &v->hv);
 		if (r < 0) {
 			v->hv = NULL;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -71,6 +72,17 @@ set_tick(struct vm *vm, int ms)
 	event_add(vm->on_tick, &tv);
 }
 
+static void
+report_icount(struct vm *vm)
+{
+	const struct icount *ic = &vm->icount;
+
+	snprintf(vm->icount_text, sizeof(vm->icount_text),
+	    "icount: %" PRIu64 " instructions, %" PRIu64
+	    " accesses, hash %016" PRIx64,
+	    ic->insns, ic->accesses, ic->hash);
+}
+
 void
 vm_end(struct vm *vm, int reason, const char *fmt, ...)
 {
@@ -85,6 +97,8 @@ vm_end(struct vm *vm, int reason, const char *fmt, ...)
 	set_stage(vm, VM_DRAINING);
 	if (!vcpu_stop_all(vm))
 		client_event(vm, "", 1, "a vCPU does not stop");
+	else if (vm->run_ns != 0 && vm->config->icount != 0)
+		report_icount(vm);
 	set_tick(vm, END_TICK_MS);
 }
 
@@ -216,6 +230,11 @@ take_config(struct vm *vm)
 		vm_fail(vm, EINVAL, "the number of vCPUs is out of range");
 		return -1;
 	}
+	if (c->icount > ICOUNT_PER_US_MAX || (c->icount != 0 && c->vcpus > 1)) {
+		vm_fail(vm, EINVAL, "icount: %s",
+		    c->vcpus > 1 ? "only with one vCPU" : "out of range");
+		return -1;
+	}
 	if (c->n_devices > VM_DEVICES_MAX) {
 		vm_fail(vm, EINVAL, "more than %u devices", VM_DEVICES_MAX);
 		return -1;
@@ -299,6 +318,12 @@ take_device(struct vm *vm, const Bulkhead__DeviceConfig *c, const int *files)
 		    "device %s: inline placement needs vmmd-inline", d->name);
 		return -1;
 	}
+	if (d->is_inline && vm->config->icount != 0) {
+		vm_fail(vm, EINVAL,
+		    "device %s: inline placement does not go with icount",
+		    d->name);
+		return -1;
+	}
 	d->port = port_new(vm->nvcpus);
 	if (d->port == NULL) {
 		vm_fail(vm, ENOMEM, "out of memory");
@@ -329,7 +354,10 @@ take_device(struct vm *vm, const Bulkhead__DeviceConfig *c, const int *files)
 static int
 make_partition(struct vm *vm)
 {
-	struct hv_config config = { .vcpus = vm->nvcpus };
+	struct hv_config config = {
+		.vcpus = vm->nvcpus,
+		.icount = vm->config->icount,
+	};
 	char err[VM_TEXT] = "";
 	int r;
 
@@ -338,6 +366,13 @@ make_partition(struct vm *vm)
 	if (vm->hv == NULL) {
 		vm_fail(vm, ENODEV, "hypervisor %.20s: %s",
 		    vm->config->hypervisor, vm->hv_why);
+		return -1;
+	}
+	if (config.icount != 0 && vm->hv->icount == NULL) {
+		vm_fail(vm, ENODEV,
+		    "hypervisor %s: it cannot count "
+		    "instructions; soft can",
+		    vm->hv->name);
 		return -1;
 	}
 	if (vm->hv->device != NULL) {
@@ -359,6 +394,9 @@ make_partition(struct vm *vm)
 		    strerror(-r));
 		return -1;
 	}
+	icount_init(&vm->icount, vm->hv, vm->partition);
+	for (unsigned i = 0; i < vm->ndevices; i++)
+		icount_add_port(&vm->icount, vm->device[i].port);
 	r = memory_create(&vm->ram, "bulkhead-ram", vm->config->memory);
 	if (r == 0)
 		r = vm->hv->memory_set(

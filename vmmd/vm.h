@@ -24,6 +24,7 @@
 #include "proto/channel.h"
 #include "proto/exitcodes.h"
 #include "sandbox/sandbox.h"
+#include "vmmd/icount.h"
 #include "vmmd/intercept.h"
 #include "vmmd/layout.h"
 #include "vmmd/manifest.h"
@@ -357,6 +358,7 @@ struct vm {
 
 	struct vcpu vcpu[RING_MAX_VCPUS];
 	unsigned nvcpus;
+	struct icount icount; /* if config->icount is not 0 */
 
 	/* Also of the vCPUs' threads. */
 	atomic_bool stopping;
@@ -371,6 +373,7 @@ struct vm {
 
 	int end_reason; /* BULKHEAD__END_REASON__... */
 	char end_text[VM_TEXT];
+	char icount_text[VM_TEXT];
 };
 
 /* NULL: out of memory; *spawner is the VM's in any case. */

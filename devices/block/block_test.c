@@ -2,7 +2,7 @@
 #include <CUnit/Basic.h>
 #include <errno.h>
 
-#include "devices/block/guest.h"
+#include "tests/disk_guest.h"
 #include "tests/named_tests.h"
 
 #define DISK_SIZE (1u << 20)

@@ -6,7 +6,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#include "devices/block/history.h"
+#include "tests/disk_history.h"
 #include "tests/named_tests.h"
 
 #define KILLS 40u

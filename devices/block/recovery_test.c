@@ -4,7 +4,7 @@
  */
 #include <CUnit/Basic.h>
 
-#include "devices/block/history.h"
+#include "tests/disk_history.h"
 #include "tests/named_tests.h"
 
 #define SECTORS	 HISTORY_SECTORS

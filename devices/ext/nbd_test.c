@@ -9,9 +9,9 @@
 #include <stdatomic.h>
 #include <sys/socket.h>
 
-#include "devices/block/guest.h"
 #include "devices/ext/nbd.h"
 #include "proto/connector.h"
+#include "tests/disk_guest.h"
 #include "tests/named_tests.h"
 
 #define DISK_SIZE (1u << 20)

@@ -6,8 +6,7 @@
  */
 #include <errno.h>
 
-#include "devices/net/merge.h"
-#include "devices/net/nic_bench.h"
+#include "tests/nic_bench.h"
 
 #define STEPS_MAX 200u
 

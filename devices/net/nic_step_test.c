@@ -7,8 +7,8 @@
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
-#include "devices/net/nic_bench.h"
 #include "tests/named_tests.h"
+#include "tests/nic_bench.h"
 
 #define RAM_AT	DRIVER_RAM_START
 #define RAM	(3u << 20)

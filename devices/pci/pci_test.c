@@ -1,6 +1,6 @@
 /* PCI functions, seen through the entropy device and the host bridge. */
 #include "devices/pci/pci.h"
-#include "devices/virtio/driver.h"
+#include "tests/driver.h"
 #include "tests/named_tests.h"
 
 static uint64_t

@@ -5,7 +5,7 @@
  */
 #include <CUnit/Basic.h>
 
-#include "devices/virtio/driver.h"
+#include "tests/driver.h"
 #include "tests/named_tests.h"
 
 #define LIVES	 20u /* of each type: negotiations */

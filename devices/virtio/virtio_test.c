@@ -1,6 +1,6 @@
 /* The PCI transport of virtio, seen through the entropy device. */
-#include "devices/virtio/driver.h"
 #include "devices/virtio/virtio.h"
+#include "tests/driver.h"
 #include "tests/named_tests.h"
 
 #define REGS VIRTIO_REGION_REGISTERS

@@ -6,7 +6,7 @@
  * operands; the rings and all that descriptors can usefully point at lie in one
  * page of guest RAM.
  */
-#include "devices/virtio/vq_bench.h"
+#include "tests/vq_bench.h"
 
 #define WINDOW	  4096u
 #define DESC_AT	  0u

@@ -3,9 +3,9 @@
  * driver that asks for an interrupt, each against the other, with the event
  * index, where the question is one of an index and not of a flag.
  */
-#include "devices/virtio/vq_bench.h"
 #include "tests/litmus.h"
 #include "tests/named_tests.h"
+#include "tests/vq_bench.h"
 
 struct side {
 	struct bench b;

@@ -7,8 +7,8 @@
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
-#include "devices/virtio/vq_bench.h"
 #include "tests/named_tests.h"
+#include "tests/vq_bench.h"
 
 #define SIZE   8u
 #define CHAINS 5u

@@ -2,8 +2,8 @@
  * what a hostile driver gets. */
 #include <errno.h>
 
-#include "devices/virtio/vq_bench.h"
 #include "tests/named_tests.h"
+#include "tests/vq_bench.h"
 
 #define KINDS ARRAY_LEN(bench_kinds)
 

@@ -7,12 +7,12 @@
  * one that was put after W in the same queue, or after W had been answered in
  * any other.
  */
-#ifndef DEVICES_BLOCK_HISTORY_H
-#define DEVICES_BLOCK_HISTORY_H
+#ifndef TESTS_DISK_HISTORY_H
+#define TESTS_DISK_HISTORY_H
 
 #include <CUnit/Basic.h>
 
-#include "devices/block/guest.h"
+#include "tests/disk_guest.h"
 
 #define HISTORY_SECTORS 32u
 #define HISTORY_OPS	8u /* in flight at once */

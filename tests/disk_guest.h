@@ -1,9 +1,9 @@
-/* For tests: requests of a disk's driver, over devices/virtio/driver.h. */
-#ifndef DEVICES_BLOCK_GUEST_H
-#define DEVICES_BLOCK_GUEST_H
+/* For tests: requests of a disk's driver, over tests/driver.h. */
+#ifndef TESTS_DISK_GUEST_H
+#define TESTS_DISK_GUEST_H
 
 #include "devices/block/block.h"
-#include "devices/virtio/driver.h"
+#include "tests/driver.h"
 
 #define GUEST_PENDING  0xeeu /* status of a request not yet answered */
 #define GUEST_FEATURES (0x7fffull | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX)

@@ -1,9 +1,9 @@
 /* For tests: a virtio-net device, its driver, and the peer of its link. */
-#ifndef DEVICES_NET_NIC_BENCH_H
-#define DEVICES_NET_NIC_BENCH_H
+#ifndef TESTS_NIC_BENCH_H
+#define TESTS_NIC_BENCH_H
 
 #include "devices/net/nic.h"
-#include "devices/virtio/driver.h"
+#include "tests/driver.h"
 
 #define RX0	      0u
 #define TX0	      1u

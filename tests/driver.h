@@ -15,8 +15,8 @@
  *
  * A restart of the device (harness_restart()) is nothing to the driver.
  */
-#ifndef DEVICES_VIRTIO_DRIVER_H
-#define DEVICES_VIRTIO_DRIVER_H
+#ifndef TESTS_DRIVER_H
+#define TESTS_DRIVER_H
 
 #include "devhost/harness.h"
 #include "devices/virtio/virtio.h"

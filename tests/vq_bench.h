@@ -4,10 +4,10 @@
  *
  * The device type is there for its guest RAM only.
  */
-#ifndef DEVICES_VIRTIO_VQ_BENCH_H
-#define DEVICES_VIRTIO_VQ_BENCH_H
+#ifndef TESTS_VQ_BENCH_H
+#define TESTS_VQ_BENCH_H
 
-#include "devices/virtio/driver.h"
+#include "tests/driver.h"
 
 #define BENCH_DEVICE "virtio-rng"
 #define BENCH_EPOCH  7u
