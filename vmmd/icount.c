@@ -2,7 +2,6 @@
 #include "vmmd/icount.h"
 
 #include <sched.h>
-#include <time.h>
 
 #include "proto/base.h"
 
@@ -55,11 +54,10 @@ stopping(const struct port *p)
 static void
 await_end(const struct port *p)
 {
-	const struct timespec ms = { .tv_nsec = 1000000 };
 	uint64_t start = time_now_ns();
 
 	while (!stopping(p) && time_now_ns() - start < END_NS)
-		nanosleep(&ms, NULL);
+		port_nap();
 }
 
 void

@@ -46,9 +46,8 @@ kick(int fd)
 	(void)n;
 }
 
-/* A millisecond, by a system call that a vCPU's thread has anyway. */
-static void
-nap(void)
+void
+port_nap(void)
 {
 	const struct timespec ms = { .tv_nsec = 1000000 };
 	uint32_t nobody = 0;
@@ -164,7 +163,7 @@ wait_answer(struct port *p, unsigned vcpu, uint64_t pos, uint64_t *answer)
 			break;
 		if (done < 0) {
 			report_fault(p, generation);
-			nap();
+			port_nap();
 		} else {
 			stats_add(&lane->stats.sleeps, 1);
 			ring_wait(r, pos, next_slice(p, since));
@@ -207,7 +206,7 @@ ring_access(struct port *p, unsigned vcpu, const struct ring_request *request)
 		} else {
 			/* Full of less than its slots, or not even that. */
 			report_fault(p, generation);
-			nap();
+			port_nap();
 		}
 	}
 	lane->sent[(pos - 1) % RING_SLOTS] = *request;

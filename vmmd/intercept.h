@@ -91,6 +91,9 @@ uint64_t port_waited_ns(const struct port *p, uint64_t since_ns, uint64_t now);
 /* Main thread: does a request wait for an answer? */
 bool port_busy(const struct port *p);
 
+/* vCPU thread: sleep a millisecond, by a system call that it has anyway. */
+void port_nap(void);
+
 /* Any thread: wake every vCPU that sleeps at the port. */
 void port_wake(struct port *p);
 
