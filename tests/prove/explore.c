@@ -127,7 +127,7 @@ set_up(struct prover *p, const struct scenario *s)
 		BUG_ON(engine_start(&p->h.dev, set_options, p) != 0);
 		if (s->driver)
 			driver_open_sized(&p->d, &p->h, s->features,
-			    s->queue_size ? s->queue_size : 8);
+			    s->queue_size ? s->queue_size : 16);
 		if (s->prepare)
 			s->prepare(p);
 		harness_run(&p->h);

@@ -59,7 +59,7 @@ struct scenario {
 	const char *const *options; /* key, value, ..., NULL */
 	bool fresh; /* the first start is observed too: no prepare() */
 	bool driver; /* virtio: queues are set up and DRIVER_OK is set */
-	uint16_t queue_size; /* 0: 8 */
+	uint16_t queue_size; /* 0: 16 */
 	/* The running device, before the request. */
 	void (*prepare)(struct prover *p);
 	/* The device is down: the request. */
