@@ -53,6 +53,7 @@ struct scenario {
 	const char *name;
 	uint64_t features; /* of a virtio driver */
 	bool in_order; /* chains are used in the order put */
+	bool bag; /* which buffer got what does not matter */
 	bool hidden; /* its state has what no guest ever sees: not compared */
 	/* Before the first start: files and the like.  NULL: none. */
 	void (*want)(struct prover *p, struct harness_want *want);
@@ -203,7 +204,8 @@ struct tally {
 };
 
 struct explore_how {
-	bool step; /* count the instructions of recoveries too */
+	bool step_first; /* count the instructions of the first run */
+	unsigned step_every; /* and of every so manieth recovery; 0: none */
 	unsigned sample; /* 0: all; else every so manieth state, no closure */
 	uint32_t limit; /* states of a scenario */
 	bool verbose;

@@ -293,11 +293,12 @@ static const struct prove_request emergency[] = {
 
 static const char *const two[] = { "ports", "2", NULL };
 
-#define CONTROL(text, f)                                                       \
-	{                                                                      \
-		.device = "virtio-console", .name = text,                      \
-		.features = (f) | F_MULTIPORT, .driver = true, .options = two, \
-		.request = control_ports, .right = ports_answered              \
+#define CONTROL(text, f)                                                    \
+	{                                                                   \
+		.device = "virtio-console", .name = text,                   \
+		.features = (f) | F_MULTIPORT, .driver = true, .bag = true, \
+		.hidden = true, .options = two, .request = control_ports,   \
+		.right = ports_answered                                     \
 	}
 
 static const struct scenario console[] = {
