@@ -50,7 +50,7 @@ static unsigned
 fds_expected(const struct device_type *type, const struct engine_config *c)
 {
 	unsigned n = 3 + 6 * type->nstreams + type->nvectors +
-	    type->doorbells.count + maps_ram(type, c);
+	    type->doorbells.count + maps_ram(type, c) + c->converts;
 
 	for (unsigned i = 0; i < c->placement.nirqs; i++)
 		n += c->placement.irqs[i].level ? 2 : 1;
@@ -156,6 +156,7 @@ copy_config(struct device *dev, const struct device_type *type,
 	dev->type = type;
 	dev->vcpus = c->vcpus;
 	dev->clock_offset_ns = c->clock_offset_ns;
+	dev->icount = c->icount;
 	dev->context = c->context;
 	dev->watch = c->watch;
 	dev->watcher = c->watcher;
@@ -198,6 +199,32 @@ attach_rest(struct device *dev, const struct engine_config *c, const int *fds)
 	return rc;
 }
 
+/* The store that the new one is to be made from. */
+static int
+attach_old(struct device *dev, const struct engine_config *c, int fd)
+{
+	const struct store_shape shape = {
+		.vcpus = c->vcpus,
+		.state_size = c->from_size,
+		.log_size = dev->type->log_size,
+		.state_version = c->from_version,
+		.vectors = dev->type->nvectors,
+	};
+	size_t size = store_size(&shape);
+	void *p;
+	int rc;
+
+	if (size == 0)
+		return -EPROTO;
+	rc = map(fd, size, &p);
+	if (rc != 0)
+		return rc;
+	rc = store_attach(&dev->old, p, size, &shape);
+	if (rc != 0)
+		munmap(p, size);
+	return rc;
+}
+
 int
 engine_attach(struct device *dev, const struct device_type *type,
     const struct engine_config *config)
@@ -234,8 +261,12 @@ engine_attach(struct device *dev, const struct device_type *type,
 	if (rc != 0)
 		goto fail;
 	dev->rings = p;
+	dev->now_ns = atomic_load_explicit(
+	    &dev->rings->now_ns, memory_order_relaxed);
 	dev->kick = config->fds[2];
 	rc = attach_rest(dev, config, config->fds + 3);
+	if (rc == 0 && config->converts)
+		rc = attach_old(dev, config, config->fds[config->nfds - 1]);
 	if (rc == 0)
 		return 0;
 fail:
@@ -254,6 +285,7 @@ void
 engine_detach(struct device *dev)
 {
 	unmap(dev->store.base, dev->store.size);
+	unmap(dev->old.base, dev->old.size);
 	unmap(dev->rings, dev->rings_size);
 	for (unsigned i = 0; i < DEVICE_STREAMS_MAX; i++) {
 		unmap(dev->stream[i].out, STREAM_SIZE);

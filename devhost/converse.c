@@ -125,6 +125,7 @@ host_say_hello(struct host *h)
 		hello.doorbells = &doorbells;
 	}
 	hello.vectors = t->nvectors;
+	hello.converts = t->convert != NULL;
 	hello.syscalls = h->identity.syscalls;
 	hello.sandbox = h->identity.sandbox;
 	return channel_send(&h->channel, BODY(HELLO), &hello, NULL, 0, 0);
@@ -229,12 +230,16 @@ configure(struct host *h, struct channel_message *m)
 	config.name = c->name;
 	config.vcpus = c->vcpus;
 	config.clock_offset_ns = c->clock_offset_ns;
+	config.icount = c->icount;
 	config.has_ram = c->has_ram;
 	config.ram_low = c->ram_low;
 	config.ram_high = c->ram_high;
 	config.links = c->links;
 	config.link_side = c->link_side;
 	config.files = c->files;
+	config.converts = c->converts;
+	config.from_version = c->from_version;
+	config.from_size = c->from_size;
 	config.fds = h->fds;
 	config.nfds = h->nfds;
 	config.context = h->context;

@@ -227,6 +227,13 @@ struct device_type {
 	enum device_dma dma;
 	uint32_t state_version;
 	uint32_t state_size; /* bytes, 0 to STORE_STATE_MAX */
+	/*
+	 * Hot upgrade: make a state of this version out of one of another,
+	 * which is hostile; new_state is zeroed.  False: that cannot be.  NULL:
+	 * no other version will do.  The log stays as it is.
+	 */
+	bool (*convert)(uint32_t from_version, const void *old,
+	    uint32_t old_size, void *new_state);
 	uint32_t log_size; /* bytes, 0 to STORE_LOG_MAX */
 	uint32_t context_size; /* bytes of the process's own memory */
 	const struct device_placement *placements;

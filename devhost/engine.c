@@ -46,8 +46,8 @@ settle(struct device *dev)
 	dev->in_settle = false;
 }
 
-static void
-commit(struct device *dev)
+void
+engine_commit(struct device *dev)
 {
 	store_commit(&dev->store);
 	settle(dev);
@@ -77,8 +77,8 @@ timed_access(struct device *dev, struct device_access *a)
 }
 
 /* The access itself, on the working copy. */
-static int
-access_step(
+int
+engine_access_step(
     struct device *dev, const struct ring_request *req, uint64_t *answer)
 {
 	struct stats_device *st = dev->store.stats;
@@ -124,10 +124,10 @@ int
 engine_access(
     struct device *dev, const struct ring_request *req, uint64_t *answer)
 {
-	int rc = access_step(dev, req, answer);
+	int rc = engine_access_step(dev, req, answer);
 
 	if (rc == 0)
-		commit(dev);
+		engine_commit(dev);
 	return rc;
 }
 
@@ -143,7 +143,11 @@ engine_serve(struct device *dev, unsigned vcpu)
 	rc = ring_take(r, vcpu, p->next, &req);
 	if (rc <= 0)
 		return rc;
-	rc = access_step(dev, &req, &answer);
+	if (__builtin_expect(dev->icount, 0))
+		return engine_serve_counted(dev, vcpu, &req);
+	if (req.op == RING_SYNC)
+		return -EPROTO;
+	rc = engine_access_step(dev, &req, &answer);
 	if (rc != 0)
 		return rc;
 	next = p->next + 1;
@@ -216,7 +220,7 @@ engine_power_button(struct device *dev)
 	if (!dev->type->ops->power_button)
 		return;
 	dev->type->ops->power_button(dev);
-	commit(dev);
+	engine_commit(dev);
 }
 
 void
@@ -292,7 +296,7 @@ engine_commit_work(struct device *dev)
 		if (l->memory)
 			l->full = packet_space(l->tx) <= 0;
 	}
-	commit(dev);
+	engine_commit(dev);
 }
 
 void
@@ -363,18 +367,47 @@ say_again(struct device *dev)
 		}
 }
 
+/* All that is committed in the old store, in this version's terms. */
+static int
+convert(struct device *dev)
+{
+	const struct store *old = &dev->old;
+	struct store *s = &dev->store;
+
+	memset(store_state(s), 0, dev->type->state_size);
+	if (!dev->type->convert ||
+	    !dev->type->convert(old->shape.state_version,
+		store_committed_state(old), old->shape.state_size,
+		store_state(s)))
+		return -EBADMSG;
+	memcpy(store_positions(s), store_committed_positions(old),
+	    dev->vcpus * sizeof(struct store_position));
+	memcpy(store_wiring(s), store_committed_wiring(old),
+	    sizeof(struct store_wiring) +
+		dev->type->nvectors * sizeof(struct store_vector));
+	memcpy(s->log, old->log, dev->type->log_size);
+	store_commit(s);
+	return 0;
+}
+
 int
 engine_start(struct device *dev,
     int (*set_options)(struct device *dev, void *ctx), void *ctx)
 {
 	const struct device_ops *ops = dev->type->ops;
 	bool fresh = store_is_fresh(&dev->store);
-	int rc;
+	int rc = 0;
 
 	/* Not the first access: that one is slow, whatever it does. */
 	dev->sample_seed = (uint32_t)time_now_ns();
 	dev->until_sample = next_sample(dev);
 	store_recover(&dev->store);
+	if (fresh && dev->old.base && !store_is_fresh(&dev->old)) {
+		rc = convert(dev);
+		fresh = false;
+	}
+	if (rc < 0)
+		return rc;
 	if (fresh) {
 		memset(store_state(&dev->store), 0, dev->type->state_size);
 		ops->reset(dev);
@@ -395,6 +428,7 @@ engine_start(struct device *dev,
 			return rc;
 		engine_commit_work(dev);
 	}
+	engine_publish(dev);
 	return dev->error ? dev->error : !fresh;
 }
 

@@ -20,10 +20,14 @@ struct engine_config {
 	unsigned vcpus;
 	struct device_placement placement;
 	int64_t clock_offset_ns; /* guest time = CLOCK_MONOTONIC + this */
+	bool icount; /* or rather that of the last request */
 	bool has_ram;
 	uint64_t ram_low, ram_high; /* bytes */
 	uint32_t links, files; /* bits: those that are there */
 	unsigned link_side;
+	/* The last fd is a store with a state of another version. */
+	bool converts;
+	uint32_t from_version, from_size;
 	const int *fds; /* as Configure orders them; stay the caller's */
 	unsigned nfds;
 	void *context; /* context_size bytes; stay the caller's */
@@ -63,7 +67,10 @@ struct device {
 	char region_names[DEVICE_REGIONS_MAX][ENGINE_NAME_MAX];
 	unsigned vcpus;
 	int64_t clock_offset_ns;
+	bool icount, stuck; /* stuck: its output is full and stays so */
+	uint64_t now_ns; /* with icount: guest time */
 	struct store store;
+	struct store old; /* to be converted from; base NULL: none */
 	struct ring_set *rings;
 	size_t rings_size;
 	int kick;
@@ -112,7 +119,8 @@ void engine_detach(struct device *dev);
  * then settle, publish the committed answers again, and start the device's own
  * work.  1: recovered; 0: fresh; -EPROTO; -EBADMSG when the committed state is
  * not valid.  set_options is called in the reset step; its error (negative) is
- * returned, as is that of the device's start().
+ * returned, as is that of the device's start().  With a store of another version
+ * the fresh one is made from that: 1, or -EBADMSG when it cannot be converted.
  */
 int engine_start(struct device *dev,
     int (*set_options)(struct device *dev, void *ctx), void *ctx);
@@ -147,6 +155,9 @@ engine_fault(struct device *dev, const struct fault_request *request)
 		return (struct fault_hit){ .kind = FAULT_NONE };
 	return engine_fault_armed(dev, request);
 }
+
+/* With icount: say in the ring set when the device wants to be asked next. */
+void engine_publish(struct device *dev);
 
 /* Handle a request that did not come by the ring.  0 or -EPROTO. */
 int engine_access(
@@ -184,6 +195,14 @@ bool engine_idle(struct device *dev);
 
 /* ---- for the files of the engine ---- */
 
+/* An access on the working copy; 0 or -EPROTO. */
+int engine_access_step(
+    struct device *dev, const struct ring_request *req, uint64_t *answer);
+/* Commit and settle. */
+void engine_commit(struct device *dev);
+/* The rest of engine_serve() with icount. */
+int engine_serve_counted(
+    struct device *dev, unsigned vcpu, const struct ring_request *req);
 /* Note the first failure. */
 void engine_fail(struct device *dev, int error);
 /* Write an eventfd. */

@@ -197,7 +197,9 @@ host_add_events(struct host *h)
 			rc = host_add_event(
 			    h, &h->data[i], d->stream[i].in_data, on_stream, h);
 	}
-	for (unsigned i = 0; rc == 0 && i < h->type->doorbells.count; i++)
+	/* With icount the vCPU says when they are looked at. */
+	for (unsigned i = 0;
+	     rc == 0 && !d->icount && i < h->type->doorbells.count; i++)
 		rc = watch_source(
 		    h, &h->doorbell[i], i, d->doorbell[i], on_doorbell);
 	for (unsigned i = 0; rc == 0 && i < h->type->nlinks; i++) {

@@ -24,7 +24,9 @@
 #define HARNESS_FDS_SCANNED 1024
 #define HARNESS_RAM	    (16u << 20)
 #define HARNESS_FILE	    (64u << 20)
-#define HARNESS_TURNS_MAX   100000u
+#ifndef HARNESS_TURNS_MAX
+#define HARNESS_TURNS_MAX 100000u
+#endif
 
 /* What a test may want otherwise than harness_make() does it. */
 struct harness_want {

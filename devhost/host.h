@@ -24,6 +24,7 @@ enum host_exit {
 	HOST_EXIT_STATE = 6, /* the committed state is not valid */
 	HOST_EXIT_CONFIG = 7, /* an option is not of this device */
 	HOST_EXIT_FAULT = 8, /* a fault made on purpose */
+	HOST_EXIT_SECCOMP = 9, /* it made a system call that it may not make */
 };
 
 /* What main() tells the host for its Hello. */

@@ -233,6 +233,17 @@ set_timer(struct host *h)
 	uint64_t wait, now, steps;
 	struct timeval tv;
 
+	if (h->dev.icount) {
+		/* The vCPU asks for them. */
+		engine_publish(&h->dev);
+		if (h->finish_by_ns == 0) {
+			event_del(&h->timer);
+			return true;
+		}
+		tv = (struct timeval){ .tv_usec = 1000 };
+		event_add(&h->timer, &tv);
+		return true;
+	}
 	pthread_mutex_lock(&h->lock);
 	steps = h->dev.timer_steps;
 	wait = engine_timer(&h->dev);
@@ -293,7 +304,8 @@ turn(struct host *h)
 {
 	bool idle;
 
-	if (h->takes_up && host_before_work(h)) {
+	/* With icount the answers that wait tell that it is done. */
+	if (h->takes_up && (h->dev.icount || host_before_work(h))) {
 		h->takes_up = false;
 		host_lock_inline(h);
 		engine_take_up(&h->dev);

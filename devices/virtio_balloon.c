@@ -453,6 +453,7 @@ static const char *const counters[] = { "swap_in_bytes", "swap_out_bytes",
 	"target_pages", "actual_pages", "inflated_pages", "deflated_pages",
 	"reported_bytes", "bad_pages" };
 static const struct device_option options[] = {
+	VIRTIO_OPTIONS,
 	{ "size",
 	    "memory to take from the guest, in MiB, or with M or G; "
 	    "may change (0)" },

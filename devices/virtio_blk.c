@@ -7,7 +7,9 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 #include "devices/block/block.h"
 #include "devices/block/sync.h"
@@ -21,6 +23,8 @@ struct blk_context {
 	struct sync sync;
 };
 
+#define PROBE 4096u
+
 enum { FILE_DISK, FILE_MAILBOX };
 
 static int
@@ -31,6 +35,53 @@ prepare(void *context)
 	/* Without a ring there is the other backend. */
 	(void)uring_prepare(&c->uring);
 	return 0;
+}
+
+/* Bytes that can be read at a multiple of PROBE: up to that many. */
+static uint64_t
+readable_at(int fd, uint64_t block)
+{
+	static _Alignas(PROBE) uint8_t buf[PROBE];
+	struct iovec iov = { buf, sizeof(buf) };
+	ssize_t n = preadv2(fd, &iov, 1, (off_t)(block * PROBE), 0);
+
+	return n > 0 ? (uint64_t)n : 0;
+}
+
+/*
+ * A block device does not say its size to fstat(), and what would is not worth
+ * a system call that every disk may make: look where reading ends.
+ */
+static uint64_t
+find_end(int fd)
+{
+	uint64_t good = 0, bad = 1, middle;
+
+	if (readable_at(fd, 0) == 0)
+		return 0;
+	while (bad < BLOCK_SIZE_MAX / PROBE && readable_at(fd, bad) > 0) {
+		good = bad;
+		bad *= 2;
+	}
+	while (bad - good > 1) {
+		middle = good + (bad - good) / 2;
+		if (readable_at(fd, middle) > 0)
+			good = middle;
+		else
+			bad = middle;
+	}
+	return good * PROBE + readable_at(fd, good);
+}
+
+static void
+size_block_device(struct device *dev, int fd)
+{
+	struct block_state *s = device_state(dev);
+	struct stat st;
+
+	if (s->size == 0 && s->set_size == 0 && fstat(fd, &st) == 0 &&
+	    S_ISBLK(st.st_mode))
+		s->set_size = find_end(fd) & ~(uint64_t)(s->block_size - 1);
 }
 
 static int
@@ -46,6 +97,7 @@ start(struct device *dev, bool fresh UNUSED)
 		device_log_line(dev, "disk: no file was handed in");
 		return -EINVAL;
 	}
+	size_block_device(dev, disk);
 	if (mailbox >= 0) {
 		rc = uring_open(&c->uring, disk);
 		if (rc == 0)
@@ -71,12 +123,14 @@ static const char *const files[] = {
 	[FILE_MAILBOX] = "?fence",
 };
 
-static const struct device_option options[] = { BLOCK_OPTIONS };
+static const struct device_option options[] = { VIRTIO_OPTIONS, BLOCK_OPTIONS };
 
 static const struct sandbox_syscall syscalls[] = {
 	{ .nr = __NR_io_uring_enter,
 	    .reason = "start requests; the ring allows nothing else" },
-	{ .nr = __NR_preadv2, .reason = "read, where io_uring is forbidden" },
+	{ .nr = __NR_preadv2,
+	    .reason = "read, where io_uring is forbidden; find the end "
+		      "of a block device" },
 	{ .nr = __NR_pwritev2, .reason = "write, where io_uring is forbidden" },
 	{ .nr = __NR_fdatasync,
 	    .reason = "flush, where io_uring is forbidden" },

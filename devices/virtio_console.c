@@ -677,6 +677,7 @@ static const char *const streams[] = { "port0", "port1", "port2", "port3" };
 static const char *const counters[] = { "control_in", "control_out",
 	"control_bad", "bytes_lost" };
 static const struct device_option options[] = {
+	VIRTIO_OPTIONS,
 	{ "ports", "number of ports, 1 to 4 (1)" },
 	{ "consoles", "how many of them, from port 0, are consoles (1)" },
 	{ "name0", "name of port 0" },

@@ -366,6 +366,7 @@ static const char *const counters[] = {
 _Static_assert(ARRAY_LEN(counters) == NIC_COUNTERS, "names");
 
 static const struct device_option options[] = {
+	VIRTIO_OPTIONS,
 	{ "mac", "its address; default: a random one" },
 	{ "mtu", "the largest packet that the network takes, 68 to 65521" },
 	{ "queues", "pairs of queues, 1 to 8" },

@@ -210,6 +210,7 @@ static const char *const counters[] = {
 };
 
 static const struct device_option options[] = {
+	VIRTIO_OPTIONS,
 	{ "rate", "bytes per second that the guest may have; 0: any number" },
 };
 

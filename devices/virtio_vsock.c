@@ -512,6 +512,7 @@ static const char *const files[] = { "relay", "relay-link" };
 static const char *const counters[] = { "opened", "closed", "packets_in",
 	"packets_out", "bad_packets", "resets_sent", "over_credit" };
 static const struct device_option options[] = {
+	VIRTIO_OPTIONS,
 	{ "cid", "context identifier of the guest, 3 or more (3)" },
 };
 

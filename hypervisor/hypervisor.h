@@ -38,6 +38,13 @@ struct hv_access {
 struct hv_handler {
 	void (*access)(void *ctx, struct hv_access *a);
 	void *ctx;
+	/*
+	 * With hv_config.icount, and may be NULL: guest time has come to
+	 * now_ns.  On return devices have done all that was due, and, if
+	 * `told`, all that doorbells and ends of interrupts have told them of.
+	 * Gives the guest time at which to call again; UINT64_MAX: none.
+	 */
+	uint64_t (*settle)(void *ctx, uint64_t now_ns, bool told);
 };
 
 /* Why hv_vcpu_run() returned. */
@@ -49,6 +56,17 @@ enum hv_stop {
 
 struct hv_config {
 	unsigned vcpus; /* 1 to 64 */
+	/*
+	 * Guest time follows instructions: so many are a microsecond, 1 to
+	 * 1000000, and a halted vCPU goes on at once at the next timer.  One
+	 * vCPU only, and only backends that have the operation icount.  0:
+	 * guest time goes on like the host's.
+	 */
+	unsigned icount;
+	/* The backend's device file, if the caller has opened it; it stays the
+	 * caller's. */
+	bool has_device;
+	int device;
 };
 
 enum hv_slot_flags {
@@ -112,6 +130,15 @@ enum hv_mp_state {
 struct hv_backend {
 	const char *name;
 	const char *title; /* one line for --help */
+	const char *device; /* the file that it opens; NULL: none */
+	/* What it asks the kernel by ioctl() once all vCPUs are made, but for
+	 * saving and restoring: for a filter of system calls. */
+	const unsigned long *requests;
+	unsigned nrequests;
+	/* The system calls beside that which only this backend makes then;
+	 * tgkill of this process's threads. */
+	const int *calls;
+	unsigned ncalls;
 
 	/*
 	 * Can this backend run an unmodified kernel on this machine?  0, or a
@@ -176,6 +203,9 @@ struct hv_backend {
 	    struct hv_partition *p, const void *buf, size_t size);
 	/* Guest time in ns: stands still only as the backend says. */
 	uint64_t (*now_ns)(struct hv_partition *p);
+	/* With hv_config.icount, on the vCPU's thread or while it does not
+	 * run: instructions done.  NULL: the backend cannot count. */
+	uint64_t (*icount)(struct hv_partition *p);
 };
 
 extern const struct hv_backend hv_kvm;

@@ -44,4 +44,8 @@ cpu_relax(void)
 	__builtin_ia32_pause();
 }
 
+/* The real time, since 1970, at which guest time 0 is with --icount: 2000-01-01
+ * UTC. */
+#define ICOUNT_EPOCH_NS 946684800000000000u
+
 #endif

@@ -13,10 +13,14 @@
 #ifndef PROTO_BLACKBOX_H
 #define PROTO_BLACKBOX_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define BLACKBOX_MAGIC	      0x584f424b4c42u /* "BLKBOX" */
+#define BLACKBOX_ALIGN	      64u /* of the sections; bytes */
+#define BLACKBOX_SUFFIX	      ".blackbox"
+#define BLACKBOX_NAME_MAX     128u /* bytes, with the zero */
 #define BLACKBOX_VERSION      1u
 #define BLACKBOX_SECTIONS_MAX 8u
 #define BLACKBOX_SIZE_MAX     (24u << 20)
@@ -26,6 +30,8 @@ enum blackbox_section_kind {
 	BLACKBOX_RINGS = 2, /* the intercept rings */
 	BLACKBOX_CONFIGURE = 3, /* the Configure message, packed */
 	BLACKBOX_WORDS = 4, /* its last words: text */
+	/* Of each stream the memory of its output, then that of its input. */
+	BLACKBOX_STREAMS = 5,
 };
 
 struct blackbox_header {
@@ -56,5 +62,24 @@ struct blackbox_section {
 int blackbox_check(const void *file, size_t size);
 /* A checked file's section; NULL and 0: it has none of that kind. */
 const void *blackbox_section(const void *file, unsigned kind, size_t *size);
+
+/* What a section is made of. */
+struct blackbox_part {
+	enum blackbox_section_kind kind;
+	const void *bytes;
+	size_t size;
+};
+
+/*
+ * Write a file of n parts (at most BLACKBOX_SECTIONS_MAX), those of no bytes
+ * left out; the header's magic, version and sections are filled in.  The bytes
+ * may change meanwhile.  0; -EFBIG: more than BLACKBOX_SIZE_MAX; -errno.
+ */
+int blackbox_write(int fd, struct blackbox_header *h,
+    const struct blackbox_part *parts, unsigned n);
+
+/* May it be a black box's file name: of [A-Za-z0-9._-], no dot in front,
+ * ".blackbox" behind, at most 127 bytes? */
+bool blackbox_name_ok(const char *name);
 
 #endif

@@ -119,7 +119,7 @@ ring_take(
 		return 0;
 	*req = r->req[pos % RING_SLOTS];
 	req->vcpu = vcpu;
-	if (req->op > RING_WRITE_POSTED || req->size == 0 || req->size > 8 ||
+	if (req->op > RING_SYNC || req->size == 0 || req->size > 8 ||
 	    (req->size & (req->size - 1)) != 0)
 		return -EPROTO;
 	return 1;

@@ -30,6 +30,12 @@ enum ring_op {
 	RING_READ,
 	RING_WRITE, /* the vCPU waits until it is handled */
 	RING_WRITE_POSTED, /* the vCPU goes on at once */
+	/*
+	 * No access: all that the device has been told of and all that is due
+	 * at time_ns is handled before the answer, with its effects.  The
+	 * answer is 0, or 1 when something that was begun has not ended.
+	 */
+	RING_SYNC,
 };
 
 struct ring_request {
@@ -53,6 +59,14 @@ struct ring {
 struct ring_set {
 	_Atomic uint32_t consumer_armed; /* it sleeps: kick its eventfd */
 	uint32_t vcpus; /* for tools; neither side trusts it */
+	/*
+	 * With --icount (docs/architecture.md) the device says here, before it
+	 * answers: when it wants a RING_SYNC next (guest time; UINT64_MAX:
+	 * never), what the time was, and whether it has asked the platform for
+	 * an end.
+	 */
+	_Atomic uint64_t deadline_ns, now_ns;
+	_Atomic uint32_t platform;
 	_Alignas(64) struct ring ring[];
 };
 

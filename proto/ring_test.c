@@ -138,7 +138,7 @@ refuses_malformed_requests(void)
 		{ RING_READ, 1, 1 },
 		{ RING_WRITE, 2, 1 },
 		{ RING_WRITE_POSTED, 8, 1 },
-		{ RING_WRITE_POSTED + 1, 4, -EPROTO },
+		{ RING_SYNC + 1, 4, -EPROTO },
 		{ 255, 4, -EPROTO },
 		{ RING_READ, 0, -EPROTO },
 		{ RING_READ, 3, -EPROTO },

@@ -115,6 +115,22 @@ store_attach(
 	return 0;
 }
 
+int
+store_read_shape(const void *base, size_t size, struct store_shape *shape)
+{
+	struct header h;
+	struct layout l;
+
+	if (size < sizeof(h))
+		return -EPROTO;
+	memcpy(&h, base, sizeof(h));
+	if (h.magic != STORE_MAGIC || h.layout != STORE_LAYOUT ||
+	    !lay_out(&h.shape, &l) || size < l.size)
+		return -EPROTO;
+	*shape = h.shape;
+	return 0;
+}
+
 static uint64_t
 commits(const struct store *s)
 {

@@ -99,6 +99,12 @@ int store_format(void *base, size_t size, const struct store_shape *shape);
 int store_attach(
     struct store *s, void *base, size_t size, const struct store_shape *shape);
 
+/*
+ * For readers of a copy: the shape that the header tells of.  0; -EPROTO when it
+ * is no store, or one that does not fit into size bytes.
+ */
+int store_read_shape(const void *base, size_t size, struct store_shape *shape);
+
 /* Has anything been committed yet?  False: the device must reset its state. */
 int store_is_fresh(const struct store *s);
 

@@ -21,9 +21,23 @@
 
 struct entering {
 	const struct sandbox_policy *policy;
-	struct inherited in;
+	struct inherited in; /* its steps: what is done */
 	const char *what; /* the call that failed */
 };
+
+/* A PID namespace would be its children's, and it has none. */
+static int
+own_namespaces(struct entering *e)
+{
+	e->what = "not started by sandbox_spawn";
+	if (!e->policy->unshare)
+		return -EPERM;
+	e->what = "unshare";
+	if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS |
+		CLONE_NEWCGROUP) < 0)
+		return -errno;
+	return 0;
+}
 
 /*
  * An empty tmpfs becomes /, and the old root goes away.  pivot_root() with "."
@@ -220,7 +234,7 @@ static const struct {
 	int (*take)(struct entering *e); /* NULL: by sandbox_spawn() */
 } steps[] = {
 	{ SANDBOX_FDS, NULL }, { SANDBOX_USERNS, NULL },
-	{ SANDBOX_NAMESPACES, NULL },
+	{ SANDBOX_NAMESPACES, own_namespaces },
 	{ SANDBOX_ROOT, empty_root }, /* no path leads anywhere */
 	{ SANDBOX_LIMITS, limits }, /* nothing can be used up */
 	{ SANDBOX_UID, own_uid }, /* no file or process of somebody else's */
@@ -243,6 +257,9 @@ static void
 	va_end(ap);
 }
 
+/* By earlier calls. */
+static uint64_t taken;
+
 static bool
 kernel_lacks_landlock(uint64_t bit, int r)
 {
@@ -255,25 +272,25 @@ sandbox_enter(const struct sandbox_policy *p, uint64_t *steps_in_force,
 {
 	struct entering e = { .policy = p };
 	uint64_t wanted = p->steps != 0 ? p->steps : SANDBOX_ALL;
-	uint64_t done;
 
 	sandbox_inherited(&e.in);
-	done = e.in.steps;
+	e.in.steps |= taken;
 	snprintf(err, err_size, "%s", "");
-	*steps_in_force = done;
+	*steps_in_force = e.in.steps;
 	if (p->mode == SANDBOX_OFF)
 		return 0;
 	for (unsigned i = 0; i < ARRAY_LEN(steps); i++) {
 		uint64_t bit = steps[i].bit;
 		int r;
 
-		if ((wanted & bit) == 0 || (done & bit) != 0)
+		if ((wanted & bit) == 0 || (e.in.steps & bit) != 0)
 			continue;
 		e.what = "not started by sandbox_spawn";
 		r = steps[i].take != NULL ? steps[i].take(&e) : -EPERM;
 		if (r == 0) {
-			done |= bit;
-			*steps_in_force = done;
+			taken |= bit;
+			e.in.steps |= bit;
+			*steps_in_force = e.in.steps;
 			continue;
 		}
 		if (p->mode == SANDBOX_ON && kernel_lacks_landlock(bit, r))

@@ -30,6 +30,7 @@ extern const size_t sandbox_sanitizer_calls;
 /* The single steps of sandbox_enter().  0, or a negative errno with the call
  * that failed in *what. */
 int sandbox_landlock(const struct sandbox_policy *p, const char **what);
+int sandbox_on_denied(const struct sandbox_policy *p, const char **what);
 int sandbox_seccomp(const struct sandbox_policy *p, const char **what);
 
 #endif

@@ -57,6 +57,8 @@ sandbox_landlock(const struct sandbox_policy *p, const char **what)
 	size = fill(&rules, abi);
 	if (p->network)
 		rules.net = 0;
+	if (p->signals)
+		rules.scoped &= 1; /* LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET */
 	fd = (int)syscall(__NR_landlock_create_ruleset, &rules, size, 0);
 	if (fd < 0)
 		return -errno;

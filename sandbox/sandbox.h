@@ -7,6 +7,9 @@
  * after the dynamic loader has opened what it needs: empty root, limits, uid,
  * capabilities, no_new_privs, Landlock, seccomp.
  *
+ * A program that was not started so can take the steps as well, as far as they
+ * can be taken from inside: policy.unshare.
+ *
  * Both may be called from any one thread.  The child of sandbox_spawn() dies
  * with the *thread* that spawned it: spawn from one that lives as long as the
  * program does.
@@ -61,6 +64,11 @@ struct sandbox_spawn {
 	 */
 	uid_t uid;
 	bool network; /* it keeps our network namespace */
+	/*
+	 * It becomes our parent's child, who is to wait for it, also if the
+	 * call fails and *pid is positive then; and it dies with our parent.
+	 */
+	bool for_parent;
 };
 
 /*
@@ -110,10 +118,34 @@ struct sandbox_policy {
 	unsigned max_threads; /* that may live at once; 0: no new one */
 	rlim_t max_file_bytes; /* highest offset written; 0: 1 TiB */
 	bool network; /* it may use TCP, which Landlock otherwise forbids */
+	bool signals; /* it may signal others, which Landlock forbids too */
+	/*
+	 * Take SANDBOX_NAMESPACES here, if it has not been: all but the PID
+	 * namespace.  Only while there is no other thread.
+	 */
+	bool unshare;
+	/*
+	 * What becomes of a process that makes a call that is not allowed: it
+	 * says which one on stderr, then denied() is called, if there is one,
+	 * and it exits with denied_status (0: SANDBOX_DENIED).  denied() may
+	 * make allowed calls, and take no lock.
+	 */
+	void (*denied)(int nr, const char *name);
+	int denied_status;
 	/* Steps to take: SANDBOX_* bits; 0: all.  Those of sandbox_spawn() are
 	 * not taken here, only checked. */
 	uint64_t steps;
 };
+
+/* The exit status after a denied call, if the policy names no other. */
+#define SANDBOX_DENIED 31
+
+/* The name of a system call of this processor; "?": unknown. */
+const char *sandbox_call_name(int nr);
+
+/* How many different calls a list allows. */
+unsigned
+sandbox_count_calls(const struct sandbox_syscall *syscalls, size_t nsyscalls);
 
 /* The mode that sandbox_spawn() was given, told by the environment; if we were
  * not started by it, SANDBOX_ON: so that nothing is left out by mistake. */
@@ -123,8 +155,8 @@ enum sandbox_mode sandbox_inherited_mode(void);
 bool sandbox_was_spawned(void);
 
 /*
- * Take the rest of the steps.  Call it once, before the first untrusted byte is
- * read.  *steps_in_force gets the SANDBOX_* bits that hold now, those of
+ * Take the rest of the steps, before the first untrusted byte is read.  It may
+ * be called again for other steps.  *steps_in_force gets the SANDBOX_* bits that hold now, those of
  * sandbox_spawn() included.
  *
  * 0: all that the mode demands is done; what SANDBOX_BEST_EFFORT left out is

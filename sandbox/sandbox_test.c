@@ -91,11 +91,13 @@ start(struct child *c, const char *act, const char *filter)
 	CU_ASSERT_EQUAL(c->report.result, 0);
 }
 
-/* Let it act, and wait for its end: its exit status, or -signal. */
+/* Let it act, and wait for its end: its exit status, or -signal; and what it
+ * said then. */
 static int
-finish(struct child *c)
+finish_hearing(struct child *c, char words[32])
 {
 	siginfo_t info = { 0 };
+	ssize_t n;
 	int r;
 
 	if (send(c->control, "", 1, MSG_NOSIGNAL) != 1)
@@ -103,28 +105,64 @@ finish(struct child *c)
 	do
 		r = waitid(P_PIDFD, (id_t)c->pidfd, &info, WEXITED);
 	while (r < 0 && errno == EINTR);
+	n = recv(c->control, words, 31, MSG_DONTWAIT);
+	words[MAX(n, 0)] = '\0';
 	close(c->pidfd);
 	close(c->control);
 	return info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
 }
 
-static void
-forbidden_acts_die_of_sigsys(void)
+static int
+finish(struct child *c)
 {
-	static const char *const acts[] = { "open", "connect", "execve",
-		"ptrace", "kill", "mount", "unshare", "process_vm_readv",
-		"fork", "setuid", "wrong_argument" };
+	char words[32];
 
-	for (unsigned i = 0; i < ARRAY_LEN(acts); i++) {
+	return finish_hearing(c, words);
+}
+
+static void
+forbidden_acts_are_the_end_and_named(void)
+{
+	static const struct {
+		const char *act, *call;
+	} rows[] = {
+		{ "open", "openat" },
+		{ "connect", "socket" },
+		{ "execve", "execve" },
+		{ "ptrace", "ptrace" },
+		{ "kill", "kill" },
+		{ "mount", "mount" },
+		{ "unshare", "unshare" },
+		{ "process_vm_readv", "process_vm_readv" },
+		{ "fork", "clone" },
+		{ "setuid", "setuid" },
+		{ "wrong_argument", "personality" },
+		{ "handle_sigsys", "rt_sigaction" },
+		{ "block_sigsys", "rt_sigprocmask" },
+	};
+
+	for (unsigned i = 0; i < ARRAY_LEN(rows); i++) {
 		struct child c;
+		char words[32];
 		int end;
 
-		start(&c, acts[i], "filtered");
-		end = finish(&c);
-		if (end != -SIGSYS)
-			fprintf(stderr, "%s: %d\n", acts[i], end);
-		CU_ASSERT_EQUAL(end, -SIGSYS);
+		start(&c, rows[i].act, "filtered");
+		end = finish_hearing(&c, words);
+		if (end != SANDBOX_DENIED || strcmp(words, rows[i].call) != 0)
+			fprintf(stderr, "%s: %d %s\n", rows[i].act, end, words);
+		CU_ASSERT_EQUAL(end, SANDBOX_DENIED);
+		CU_ASSERT_STRING_EQUAL(words, rows[i].call);
 	}
+}
+
+/* One that gets rid of the handler is killed all the same. */
+static void
+nothing_survives_a_denied_call(void)
+{
+	struct child c;
+
+	start(&c, "without_handler", "allowed");
+	CU_ASSERT_EQUAL(finish(&c), -SIGSYS);
 }
 
 static void
@@ -435,7 +473,7 @@ without_user_namespaces(int ready, int go, bool many_uids)
 	    (c.report.steps & least) != least ||
 	    strstr(c.report.err, "userns") == NULL)
 		bad |= 8;
-	if (finish(&c) != -SIGSYS)
+	if (finish(&c) != SANDBOX_DENIED)
 		bad |= 16;
 	return bad;
 }
@@ -503,7 +541,8 @@ run(const char *suite_name)
 	static const struct named_test tests[] = {
 		NAMED_TEST(names_every_step),
 		NAMED_TEST(what_is_allowed_works),
-		NAMED_TEST(forbidden_acts_die_of_sigsys),
+		NAMED_TEST(forbidden_acts_are_the_end_and_named),
+		NAMED_TEST(nothing_survives_a_denied_call),
 		NAMED_TEST(without_the_filter_the_rest_still_refuses),
 		NAMED_TEST(the_kernel_says_that_it_has_nothing),
 		NAMED_TEST(its_namespaces_are_its_own),

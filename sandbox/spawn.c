@@ -45,7 +45,7 @@ struct report {
 struct plan {
 	const struct sandbox_spawn *s;
 	uint64_t namespaces; /* that it is to have */
-	uint64_t flags; /* of clone3 */
+	uint64_t flags; /* of clone3; those of namespaces only */
 	bool as_root;
 	int devnull;
 	int release[2]; /* parent to child: the maps are written */
@@ -171,9 +171,11 @@ static pid_t
 start(struct plan *p, int *pidfd)
 {
 	struct clone_args args = {
-		.flags = p->flags | CLONE_PIDFD,
+		.flags = p->flags | CLONE_PIDFD |
+		    (p->s->for_parent ? (uint64_t)CLONE_PARENT : 0),
 		.pidfd = (uintptr_t)pidfd,
-		.exit_signal = SIGCHLD,
+		/* Of a sibling: what ours is. */
+		.exit_signal = p->s->for_parent ? 0 : SIGCHLD,
 	};
 	sigset_t all, old;
 	pid_t pid;

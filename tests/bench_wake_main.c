@@ -96,7 +96,7 @@ static void *
 run_vcpu(void *ctx)
 {
 	struct bench *b = ctx;
-	const struct hv_handler handler = { on_access, b };
+	const struct hv_handler handler = { .access = on_access, .ctx = b };
 
 	while (!b->done) {
 		if (b->hv->vcpu_run(b->vcpu, &handler) == HV_STOP_KICKED)

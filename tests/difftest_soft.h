@@ -156,7 +156,7 @@ soft_create(struct soft *s, const uint8_t *base)
 	err = hv_soft.vcpu_create(s->p, 0, &s->v);
 	if (err)
 		return err;
-	s->handler = (struct hv_handler){ soft_access, s };
+	s->handler = (struct hv_handler){ .access = soft_access, .ctx = s };
 	s->c = c = (struct cpu *)s->v;
 	soft_page_tables(s);
 	soft_tables(s);

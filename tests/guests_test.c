@@ -457,7 +457,7 @@ rig_create(const struct hv_backend *hv, unsigned nvcpus)
 		return NULL;
 	r->hv = hv;
 	r->nvcpus = nvcpus;
-	r->handler = (struct hv_handler){ on_access, r };
+	r->handler = (struct hv_handler){ .access = on_access, .ctx = r };
 	memset(r->irqfd, 0xff, sizeof(r->irqfd));
 	memset(r->resample, 0xff, sizeof(r->resample));
 	memset(r->bell, 0xff, sizeof(r->bell));

@@ -49,11 +49,14 @@ echo "test: fio \$?"
 /bin/sectors /dev/vdc 5 8 4096 7
 echo "test: sectors \$?"
 E
+# One queue, split; two queues, packed.
 for queues in 1 2; do
+	packed=off
+	[ $queues = 1 ] || packed=on
 	truncate -s 64M "$work/v.img" "$work/w.img"
 	start_vm fio --cpus 2 --disk "path=$work/tools.img,readonly=on" \
-		--disk "path=$work/v.img,queues=$queues" \
-		--disk "path=$work/w.img,cache=none"
+		--disk "path=$work/v.img,queues=$queues,packed=$packed" \
+		--disk "path=$work/w.img,cache=none,packed=$packed"
 	finish_vm fio 120
 	says fio "test: queues $queues"
 	says fio 'test: fio 0'

@@ -11,8 +11,10 @@ resets=${RESETS:-100}
 make_guest reset "virtio_pci virtio_blk virtio_net virtio-rng
 virtio_console virtio_balloon" "$build/tests/linux/sectors" <<E
 echo 8 >/proc/sys/kernel/printk
-load() { dd if=/dev/vda of=/dev/null bs=64k count=400 iflag=direct 2>/dev/null
-	dd if=/dev/zero of=/dev/vda bs=64k count=200 oflag=direct 2>/dev/null; }
+load() { d=\$(cat /sys/block/vda/dev); rm -f /tmp/d
+	mknod /tmp/d b \${d%:*} \${d#*:}
+	dd if=/tmp/d of=/dev/null bs=64k count=400 iflag=direct 2>/dev/null
+	dd if=/dev/zero of=/tmp/d bs=64k count=200 oflag=direct 2>/dev/null; }
 cd /sys/bus/virtio/drivers
 for d in */virtio*; do
 	case \$d in virtio_rng*|virtio_blk*|virtio_net*|virtio_balloon*|virtio_console*)
@@ -45,7 +47,7 @@ truncate -s 64M "$work/disk.img"
 start_vm reset --disk "path=$work/disk.img" --net user --rng --balloon \
 	--virtio-console
 # What is under way is cut off: those errors are the guest's own doing.
-await reset 'test: resets' 250 || :
+await reset 'test: resets' $((60 + resets * 2)) || :
 kill -0 "$vm_pid" 2>/dev/null && wait "$vm_pid" || :
 ! grep 'test: BAD' "$work/reset.out" || fail "a driver did not come back"
 ! grep -E 'WARNING|BUG:|Oops|Call Trace|stuck|hung' "$work/reset.out" ||

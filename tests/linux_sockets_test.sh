@@ -53,9 +53,9 @@ echo "16 MB over vsock while the device was killed $kills times"
 
 # ---- a console and a port ----
 make_guest ports "virtio_pci virtio_console" <<'E'
-for p in /sys/class/virtio-ports/*; do
-	echo "test: port $(basename $p) $(cat $p/name)"
-done
+p1=/sys/class/virtio-ports/vport?p1
+until grep -q . $p1/name 2>/dev/null && [ -e /dev/vport?p1 ]; do sleep 0.1; done
+echo "test: port $(basename $p1) $(cat $p1/name)"
 cat /dev/vport?p1 >/tmp/in &
 echo "test: reads"
 i=0

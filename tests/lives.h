@@ -17,6 +17,13 @@
 
 #define LIVES_TO_THE_END UINT64_MAX
 
+/* Builds whose lives have ten times as many instructions. */
+#if defined(BULKHEAD_ASAN) || defined(BULKHEAD_TSAN) || defined(BULKHEAD_COV)
+#define LIVES_SLOW 1
+#else
+#define LIVES_SLOW 0
+#endif
+
 /* Copies in loops of single bytes would cost a step for each. */
 #define LIVES_TUNABLES                                  \
 	"glibc.cpu.x86_rep_movsb_threshold=1073741824:" \

@@ -7,7 +7,8 @@
  * so that what stands behind the filter is seen.  PID is of a process outside.
  * It enters the sandbox, sends a struct sandboxed_report on fd 3, waits there
  * for a byte, and acts.  Exit status: SANDBOXED_REFUSED when the act gave an
- * error, SANDBOXED_DONE when it worked, SANDBOXED_FAILED on its own failure.
+ * error, SANDBOXED_DONE when it worked, SANDBOXED_FAILED on its own failure,
+ * SANDBOX_DENIED when the filter did not let it, after the call's name on fd 3.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -154,6 +155,30 @@ act_wrong_argument(void)
 }
 
 static long
+act_handle_sigsys(void)
+{
+	struct sigaction sa = { .sa_handler = SIG_IGN };
+
+	return sigaction(SIGSYS, &sa, NULL);
+}
+
+static long
+act_block_sigsys(void)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	return sigprocmask(SIG_BLOCK, &all, NULL);
+}
+
+static long
+act_without_handler(void)
+{
+	act_handle_sigsys();
+	return syscall(SYS_setuid, 1);
+}
+
+static long
 act_nothing(void)
 {
 	return 0;
@@ -178,6 +203,9 @@ static const struct act {
 	{ "fork", act_fork, { SYS_clone, -1 } },
 	{ "create", act_create, { SYS_openat, -1 } },
 	{ "setuid", act_setuid, { SYS_setuid, -1 } },
+	{ "handle_sigsys", act_handle_sigsys, { -1, -1 } },
+	{ "block_sigsys", act_block_sigsys, { -1, -1 } },
+	{ "without_handler", act_without_handler, { SYS_rt_sigaction, -1 } },
 	{ "right_argument", act_right_argument, { -1, -1 } },
 	{ "wrong_argument", act_wrong_argument, { -1, -1 } },
 };
@@ -189,6 +217,15 @@ find_act(const char *name)
 		if (strcmp(acts[i].name, name) == 0)
 			return &acts[i];
 	return NULL;
+}
+
+/* The test reads it. */
+static void
+tell(int nr, const char *name)
+{
+	(void)nr;
+	if (write(3, name, strlen(name)) < 0)
+		_exit(SANDBOXED_FAILED);
 }
 
 static size_t
@@ -228,6 +265,7 @@ main(int argc, char **argv)
 	if (act == NULL)
 		return SANDBOXED_FAILED;
 	outside = (pid_t)atoi(argv[3]);
+	policy.denied = tell;
 	policy.syscalls = list;
 	policy.network = strcmp(argv[2], "network") == 0;
 	policy.nsyscalls = make_list(

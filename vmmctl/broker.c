@@ -95,6 +95,9 @@ fill_device(
 	c->placement = connect_text(d->is_inline ? "inline" : "isolated");
 	c->restarts = d->restarts;
 	c->spare = d->spare;
+	if (d->policy != NULL)
+		c->policy = connect_text(d->policy);
+	c->deadline_ms = d->deadline_ms;
 	c->program = d->program;
 	c->network = d->network;
 	for (unsigned j = 0; j < d->nparams; j++) {
@@ -143,7 +146,9 @@ broker_create(struct broker *b, const struct run_options *o,
 	c.sandbox = connect_text(o->sandbox);
 	c.wait_policy = connect_text(o->wait_policy);
 	c.detach = o->detach;
+	c.icount = o->icount;
 	c.programs = in->nprograms;
+	c.has_recorder = in->files.has_recorder;
 	for (unsigned i = 0; i < in->nprograms; i++)
 		fds[n++] = in->program[i];
 	fds[n++] = in->kernel;

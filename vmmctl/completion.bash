@@ -14,13 +14,15 @@ _vmmctl() {
 	local command=${COMP_WORDS[1]} words=''
 
 	if ((COMP_CWORD == 1)); then
-		words='run ps devices stats top set kill console shutdown layout
+		words='run ps devices stats top set sandbox kill fault upgrade
+			scenario blackbox console shutdown layout
 			config --help --version'
 		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 		return
 	fi
 	case $prev in
-	--kernel | --initrd | --config | --check)
+	--kernel | --initrd | --config | --check | --blackbox | --program | \
+		--junit | --json)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
@@ -41,22 +43,45 @@ _vmmctl() {
 			words='--config --kernel --initrd --cmdline --memory --cpus
 				--name --hypervisor --disk --net --vsock
 				--virtio-console --rng --balloon --device
-				--placement --sandbox --wait-policy --console
-				--no-console --detach --dry-run --quiet
+				--placement --sandbox --wait-policy --icount
+				--console --no-console --blackbox --detach
+				--dry-run --quiet
 				--verbose --help'
 			;;
 		config) words='--check --help' ;;
-		devices | stats | top | set | kill | console | shutdown)
+		scenario)
+			if ((COMP_CWORD == 2)); then
+				mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+				return
+			fi
+			words='--junit --json --help'
+			;;
+		blackbox)
+			if ((COMP_CWORD > 2)); then
+				mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+				return
+			fi
+			words='show --help'
+			;;
+		devices | stats | top | set | kill | fault | upgrade | console | shutdown)
 			if ((COMP_CWORD == 2)); then
 				words=$(_vmmctl_vms)
 			elif ((COMP_CWORD == 3)) &&
-				[[ $command =~ ^(kill|console|stats|set)$ ]]; then
+				[[ $command =~ ^(kill|console|stats|set|fault|upgrade)$ ]]; then
 				words=$(_vmmctl_devices "${COMP_WORDS[2]}")
 			fi
 			case $command in
 			devices | stats) words+=' --format' ;;
 			top) words+=' --interval' ;;
 			kill) words+=' --signal' ;;
+			upgrade) words+=' --all --program' ;;
+			fault)
+				((COMP_CWORD == 4)) && words='kill hang slow error
+					drop corrupt-answer list clear'
+				((COMP_CWORD > 4)) && words='on= after= times=
+					rate= seed= region= address= queue= value=
+					for='
+				;;
 			shutdown) words+=' --force' ;;
 			esac
 			words+=' --help'

@@ -211,6 +211,14 @@ set_key(struct config *c, const char *key, json_t *v)
 		on = json_is_true(v);
 		memcpy((char *)c->p->o + row->offset, &on, sizeof(on));
 		return 0;
+	case OPTION_BARE_TEXT:
+		if (json_is_false(v))
+			return 0;
+		text = json_is_true(v) ? "" : scalar_text(c, v);
+		if (text == NULL)
+			return option_complain(
+			    c->p, "%s: not a whole number or true", key);
+		return row->set_text(c->p, text);
 	case OPTION_TEXT:
 		text = json_is_boolean(v) ? NULL : scalar_text(c, v);
 		if (text == NULL)

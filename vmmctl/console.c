@@ -269,6 +269,9 @@ on_ended(struct session *s, const Bulkhead__Ended *e)
 	/* The last output comes before our last word. */
 	while (s->out != NULL && !s->done && pump_output(s))
 		continue;
+	if (s->options->verbose && e->icount[0] != '\0')
+		fprintf(stderr, "%svmmctl: %s%s\n", raw ? "\r" : "", e->icount,
+		    raw ? "\r" : "");
 	if (code != EXIT_POWEROFF && !s->options->quiet) {
 		restore_terminal();
 		complain_code(code, "the VM has ended: %s", e->text);

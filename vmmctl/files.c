@@ -18,6 +18,7 @@
 #include "proto/exitcodes.h"
 #include "proto/packet.h"
 #include "vmmctl/connect.h"
+#include "vmmctl/recorder.h"
 #include "vmmctl/relay.h"
 
 #define SECTOR	 512
@@ -303,6 +304,19 @@ key_of(const struct option_file *file)
 	return file->address.switch_name != NULL ? "switch:" : keys[file->kind];
 }
 
+static int
+open_recorder(struct files *f, const char *folder)
+{
+	int fd = -1, r = add_child(f, recorder_start(folder, &fd));
+
+	if (r < 0)
+		return complain_code(
+		    EXIT_ERROR, "--blackbox %s: %s", folder, strerror(-r));
+	f->fd[f->n++] = fd;
+	f->has_recorder = true;
+	return EXIT_POWEROFF;
+}
+
 int
 files_open(struct files *f, const struct run_options *o, const char *devhost)
 {
@@ -317,8 +331,9 @@ files_open(struct files *f, const struct run_options *o, const char *devhost)
 			const struct option_file *file = &d->files[j];
 			int fd;
 
-			/* With the programs, the kernel and the initrd. */
-			if (f->n + 4 > ARRAY_LEN(f->fd))
+			/* With the programs, the kernel, the initrd and the
+			 * recorder. */
+			if (f->n + 5 > ARRAY_LEN(f->fd))
 				return complain_code(EXIT_USAGE,
 				    "%s: too many files", d->option);
 			why[0] = '\0';
@@ -335,7 +350,8 @@ files_open(struct files *f, const struct run_options *o, const char *devhost)
 			f->fd[f->n++] = fd;
 		}
 	}
-	return EXIT_POWEROFF;
+	return o->blackbox != NULL ? open_recorder(f, o->blackbox)
+				   : EXIT_POWEROFF;
 }
 
 void

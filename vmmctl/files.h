@@ -12,9 +12,12 @@
 #include "vmmctl/options.h"
 
 struct files {
-	int fd[CHANNEL_FDS_MAX]; /* in the devices' order */
+	int fd
+	    [CHANNEL_FDS_MAX]; /* in the devices' order, then the recorder's */
 	unsigned n;
-	pid_t child[2 * OPTIONS_DEVICES]; /* connectors and relays */
+	bool has_recorder;
+	/* Connectors, relays and the recorder. */
+	pid_t child[2 * OPTIONS_DEVICES + 1];
 	unsigned nchildren;
 	struct connector_means means;
 	int relay_link; /* while a relay is being opened */

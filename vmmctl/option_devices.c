@@ -6,9 +6,11 @@
 #include <string.h>
 #include <sys/un.h>
 
+#include "vmmctl/fault.h"
 #include "vmmctl/option_parse.h"
 
-#define NBD_PORT "10809"
+#define NBD_PORT	"10809"
+#define DEADLINE_MAX_MS 3600000u
 
 /* "-switch", the longest that is put behind the name of a network device. */
 #define SUFFIX_MAX  7u
@@ -129,6 +131,33 @@ set_spare(struct option_parse *p, struct option_device *d, const char *value)
 	    p, "%s: spare=%s: not auto, off or on", d->option, value);
 }
 
+static int
+set_policy(struct option_parse *p, struct option_device *d, const char *value)
+{
+	if (!option_is_word("restart remove stop-vm", value))
+		return option_complain(p,
+		    "%s: policy=%s: unknown; known are: restart remove "
+		    "stop-vm",
+		    d->option, value);
+	d->policy = value;
+	return 0;
+}
+
+static int
+set_deadline(struct option_parse *p, struct option_device *d, const char *value)
+{
+	uint64_t ns;
+
+	if (fault_parse_time(value, &ns) != 0 || ns < 1000000 ||
+	    ns / 1000000 > DEADLINE_MAX_MS)
+		return option_complain(p,
+		    "%s: deadline=%s: not a time from 1ms to an hour, such as "
+		    "200ms",
+		    d->option, value);
+	d->deadline_ms = (uint32_t)(ns / 1000000);
+	return 0;
+}
+
 /* What is left of the list after the keys of ours goes to the device. */
 static int
 add_params(struct option_parse *p, struct option_device *d,
@@ -141,6 +170,10 @@ add_params(struct option_parse *p, struct option_device *d,
 			r = set_restarts(p, d, l->kv[i].value);
 		else if (strcmp(l->kv[i].key, "spare") == 0)
 			r = set_spare(p, d, l->kv[i].value);
+		else if (strcmp(l->kv[i].key, "policy") == 0)
+			r = set_policy(p, d, l->kv[i].value);
+		else if (strcmp(l->kv[i].key, "deadline") == 0)
+			r = set_deadline(p, d, l->kv[i].value);
 		else if (strcmp(l->kv[i].key, "id") != 0 &&
 		    !option_is_word(ours, l->kv[i].key))
 			r = add_param(p, d, l->kv[i].key, l->kv[i].value);

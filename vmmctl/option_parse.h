@@ -26,6 +26,7 @@ struct option_list {
 enum option_kind {
 	OPTION_SWITCH, /* --detach */
 	OPTION_TEXT, /* --memory 1G */
+	OPTION_BARE_TEXT, /* --icount or --icount=1000 */
 	OPTION_PAIRS, /* --placement DEVICE=WHERE, again and again */
 	OPTION_LIST, /* --disk path=F,..., again and again */
 	OPTION_BARE_LIST, /* --rng: the list may be left out */

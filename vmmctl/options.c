@@ -12,9 +12,11 @@
 #include "vmmctl/config.h"
 #include "vmmctl/option_parse.h"
 
-#define CPUS_MAX    64u
-#define MEMORY_MIN  (1ull << 20)
-#define CMDLINE_MAX 2047u
+#define CPUS_MAX     64u
+#define MEMORY_MIN   (1ull << 20)
+#define CMDLINE_MAX  2047u
+#define ICOUNT_USUAL 1000u
+#define ICOUNT_MAX   1000000u
 
 /* ---- what all of them need ---- */
 
@@ -260,6 +262,21 @@ set_cpus(struct option_parse *p, const char *v)
 }
 
 static int
+set_icount(struct option_parse *p, const char *v)
+{
+	uint64_t n = ICOUNT_USUAL;
+
+	if (v[0] != '\0' &&
+	    (option_parse_number(v, &n) != 0 || n < 1 || n > ICOUNT_MAX))
+		return option_complain(p,
+		    "--icount %s: not a number from 1 to %u (instructions per "
+		    "microsecond)",
+		    v, ICOUNT_MAX);
+	p->o->icount = (unsigned)n;
+	return 0;
+}
+
+static int
 set_name(struct option_parse *p, const char *v)
 {
 	if (!options_name_ok(v))
@@ -356,6 +373,15 @@ set_terminal(struct option_parse *p, const char *v)
 	return 0;
 }
 
+static int
+set_blackbox(struct option_parse *p, const char *v)
+{
+	if (v[0] == '\0')
+		return option_complain(p, "--blackbox: no folder");
+	p->o->blackbox = v;
+	return 0;
+}
+
 #define TEXT(name, set)                               \
 	{                                             \
 		name, OPTION_TEXT, 0, set, NULL, NULL \
@@ -378,6 +404,8 @@ static const struct option_row rows[] = {
 	TEXT("sandbox", set_sandbox),
 	TEXT("wait-policy", set_wait_policy),
 	TEXT("console", set_terminal),
+	{ "icount", OPTION_BARE_TEXT, 0, set_icount, NULL, NULL },
+	TEXT("blackbox", set_blackbox),
 	{ "placement", OPTION_PAIRS, 0, set_placement, NULL, NULL },
 	{ "device", OPTION_LIST, 0, NULL, option_set_device, "type" },
 	{ "disk", OPTION_LIST, 0, NULL, option_set_disk, NULL },
@@ -460,6 +488,10 @@ parse_one(struct option_parse *p, int argc, char **argv)
 	value = eq == NULL ? argv[1] : eq + 1;
 	if (eq == NULL && (argc < 2 || argv[1][0] == '-') &&
 	    row->kind == OPTION_BARE_LIST) {
+		value = "";
+		used = 1;
+	} else if (eq == NULL && row->kind == OPTION_BARE_TEXT) {
+		/* Its value is written behind a "=" or not at all. */
 		value = "";
 		used = 1;
 	} else if (eq == NULL && argc < 2) {
@@ -556,6 +588,14 @@ options_parse_run(struct run_options *o, int argc, char **argv,
 		r = walk(&p, argc, argv, false);
 	if (r < 0)
 		return r;
+	if (o->icount != 0 && o->cpus > 1)
+		return option_complain(
+		    &p, "--icount: only with one vCPU (--cpus 1)");
+	if (o->icount != 0 && strcmp(o->hypervisor, "kvm") == 0)
+		return option_complain(
+		    &p, "--icount: kvm cannot count instructions; soft can");
+	if (o->icount != 0)
+		o->hypervisor = "soft";
 	if (o->console != NULL && o->no_console)
 		return option_complain(
 		    &p, "--console and --no-console exclude each other");

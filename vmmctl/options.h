@@ -51,6 +51,8 @@ struct option_device {
 	bool is_inline;
 	uint32_t restarts; /* per minute; 0: the default */
 	uint32_t spare; /* as DeviceConfig.spare */
+	const char *policy; /* as DeviceConfig.policy; NULL: the default */
+	uint32_t deadline_ms; /* 0: the default */
 	unsigned program; /* 0: devhost, 1: devhost-ext */
 	bool network; /* its process stays in our network namespace */
 	/* The process at the other end of its link, which says nothing of it;
@@ -72,10 +74,11 @@ struct option_text;
 
 struct run_options {
 	const char *kernel, *initrd, *cmdline, *hypervisor, *sandbox,
-	    *wait_policy, *console;
+	    *wait_policy, *console, *blackbox;
 	char name[OPTIONS_NAME];
 	uint64_t memory; /* bytes */
 	unsigned cpus;
+	unsigned icount; /* instructions per us of guest time; 0: off */
 	bool detach, no_console, quiet, verbose, help, dry_run;
 	struct option_device devices[OPTIONS_DEVICES];
 	unsigned ndevices;

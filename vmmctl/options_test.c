@@ -78,9 +78,9 @@ static const struct complaint cases[] = {
 	{ "refuses_unknown_option", { "--foo" },
 	    "unknown option --foo; known are: --kernel --initrd --cmdline "
 	    "--memory --cpus --name --hypervisor --sandbox --wait-policy "
-	    "--console --placement --device --disk --net --vsock "
-	    "--virtio-console --rng --balloon --detach --no-console --quiet "
-	    "--verbose --config --dry-run --help" },
+	    "--console --icount --blackbox --placement --device --disk --net "
+	    "--vsock --virtio-console --rng --balloon --detach --no-console "
+	    "--quiet --verbose --config --dry-run --help" },
 	{ "refuses_unknown_backend", { "--hypervisor", "xen" },
 	    "--hypervisor xen: unknown; known are: auto kvm soft" },
 	{ "refuses_a_prefix_of_a_backend", { "--hypervisor", "so" },
@@ -90,6 +90,16 @@ static const struct complaint cases[] = {
 	{ "refuses_unknown_policy", { "--wait-policy", "fast" },
 	    "--wait-policy fast: unknown; known are: latency balanced "
 	    "density" },
+	{ "refuses_a_count_that_is_none", { "--icount=x" },
+	    "--icount x: not a number from 1 to 1000000 (instructions per "
+	    "microsecond)" },
+	{ "refuses_a_count_of_zero", { "--icount=0" },
+	    "--icount 0: not a number from 1 to 1000000 (instructions per "
+	    "microsecond)" },
+	{ "refuses_to_count_on_two_vcpus", { "--icount", "--cpus", "2" },
+	    "--icount: only with one vCPU (--cpus 1)" },
+	{ "refuses_to_count_on_kvm", { "--icount", "--hypervisor", "kvm" },
+	    "--icount: kvm cannot count instructions; soft can" },
 	{ "refuses_a_bad_name", { "--name", "a/b" },
 	    "--name a/b: a name is 1 to 31 of a-z A-Z 0-9 . _ -" },
 	{ "refuses_a_long_name",
@@ -113,15 +123,28 @@ static const struct complaint cases[] = {
 	    "--device rtc: base: not KEY=VALUE" },
 	{ "refuses_unknown_device_option", { "--device", "rtc,color=red" },
 	    "--device rtc: unknown option color; known are: name restarts "
-	    "spare "
+	    "policy deadline spare "
 	    "base,drift" },
 	{ "refuses_option_of_one_without", { "--device", "serial,x=1" },
 	    "--device serial: unknown option x; known are: name restarts "
-	    "spare" },
+	    "policy deadline spare" },
 	{ "refuses_a_bad_device_name", { "--device", "rtc,name=a b" },
 	    "--device rtc: name=a b: a name is 1 to 31 of a-z A-Z 0-9 . _ -" },
 	{ "refuses_the_name_of_another", { "--device", "rtc,name=serial" },
 	    "--device rtc: the name serial is that of a serial" },
+	{ "takes_policies_and_deadlines",
+	    { "--disk", "path=/a,policy=stop-vm,deadline=200ms", "--device",
+		"rtc,policy=restart,deadline=1.5s" },
+	    NULL },
+	{ "refuses_an_unknown_policy", { "--device", "rtc,policy=pray" },
+	    "--device: policy=pray: unknown; known are: restart remove "
+	    "stop-vm" },
+	{ "refuses_a_deadline_without_a_unit", { "--device", "rtc,deadline=5" },
+	    "--device: deadline=5: not a time from 1ms to an hour, such as "
+	    "200ms" },
+	{ "refuses_a_deadline_of_nothing", { "--device", "rtc,deadline=1us" },
+	    "--device: deadline=1us: not a time from 1ms to an hour, such as "
+	    "200ms" },
 	{ "refuses_half_a_spare", { "--device", "rtc,spare=half" },
 	    "--device: spare=half: not auto, off or on" },
 	{ "refuses_no_restarts", { "--device", "rtc,restarts=0" },
@@ -163,7 +186,9 @@ static const struct complaint device_cases[] = {
 	    "--disk: serial=123456789012345678901: longer than 20 "
 	    "characters" },
 	{ "refuses_an_unknown_key_of_a_disk", { "--disk", "path=/a,color=red" },
-	    "--disk blk0: unknown option color; known are: name restarts spare "
+	    "--disk blk0: unknown option color; known are: name restarts "
+	    "policy "
+	    "deadline spare "
 	    "serial,cache,read-only,bps" },
 	{ "refuses_two_disks_of_one_name",
 	    { "--disk", "path=/a,id=x", "--disk", "path=/b,id=x" },
@@ -205,13 +230,14 @@ static const struct complaint device_cases[] = {
 	{ "refuses_a_type_that_is_not_there", { "--net", "switch:lan" },
 	    "--net: no device host here has the device type net-switch" },
 	{ "refuses_an_unknown_key_of_a_network", { "--net", "user,speed=1" },
-	    "--net net0: unknown option speed; known are: name restarts spare "
+	    "--net net0: unknown option speed; known are: name restarts policy "
+	    "deadline spare "
 	    "mac "
 	    "hostfwd" },
 	{ "refuses_the_key_of_another_network",
 	    { "--net", "tap,ifname=t,hostfwd=x" },
 	    "--net net0: unknown option hostfwd; known are: name restarts "
-	    "spare "
+	    "policy deadline spare "
 	    "mac" },
 	{ "takes_vsock", { "--vsock", "cid=3,socket=/s" }, NULL },
 	{ "refuses_the_cid_of_the_host", { "--vsock", "cid=2,socket=/s" },

@@ -139,7 +139,7 @@ check_params(struct option_parse *p, struct option_device *d,
 		p->where = d->where;
 		return option_complain(p,
 		    "%s %s: unknown option %s; known are: name "
-		    "restarts spare%s%s%s%s",
+		    "restarts policy deadline spare%s%s%s%s",
 		    d->option, called(d), param.key,
 		    t->options[0] != '\0' ? " " : "", t->options,
 		    u != NULL && u->options[0] != '\0' ? " " : "",

@@ -23,6 +23,11 @@ static const struct {
 	{ "stats", command_stats },
 	{ "top", command_top },
 	{ "set", command_set },
+	{ "sandbox", command_sandbox },
+	{ "fault", command_fault },
+	{ "scenario", command_scenario },
+	{ "upgrade", command_upgrade },
+	{ "blackbox", command_blackbox },
 };
 
 int

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "proto/stream.h"
+#include "vmmd/upgrade.h"
 #include "vmmd/vm.h"
 
 /* Bytes that the kernel holds for a client before it gets no more events. */
@@ -46,6 +47,9 @@ client_drop(struct client *c)
 	for (unsigned i = 0; i < vm->ndevices; i++)
 		if (vm->device[i].question.client == c)
 			vm->device[i].question.client = NULL;
+	for (unsigned i = 0; i < vm->ndevices; i++)
+		if (vm->device[i].upgrade.client == c)
+			vm->device[i].upgrade.client = NULL;
 	if (c->on_message != NULL)
 		event_free(c->on_message);
 	channel_close(&c->channel);
@@ -298,6 +302,22 @@ on_query_faults(
 }
 
 static void
+on_upgrade(struct client *c, struct channel_message *m)
+{
+	const Bulkhead__Envelope *e = m->envelope;
+	struct device *d = find_device(c, e->seq, e->upgrade->device);
+	int program = -1;
+
+	if (d == NULL)
+		return;
+	if (m->nfds > 0) {
+		program = m->fds[0];
+		m->fds[0] = -1;
+	}
+	upgrade_begin(d, c, e->seq, program);
+}
+
+static void
 on_console_size(
     struct client *c, uint64_t seq, const Bulkhead__ConsoleSize *size)
 {
@@ -348,6 +368,9 @@ on_request(struct client *c, struct channel_message *m)
 		break;
 	case BULKHEAD__ENVELOPE__BODY_QUERY_FAULTS:
 		on_query_faults(c, e->seq, e->query_faults);
+		break;
+	case BULKHEAD__ENVELOPE__BODY_UPGRADE:
+		on_upgrade(c, m);
 		break;
 	case BULKHEAD__ENVELOPE__BODY_CONSOLE_SIZE:
 		on_console_size(c, e->seq, e->console_size);
@@ -402,7 +425,6 @@ client_add(struct vm *vm, int fd, bool owner)
 		close(fd);
 		return -ENOMEM;
 	}
-	evutil_make_socket_nonblocking(fd);
 	c->vm = vm;
 	c->owner = owner;
 	channel_init(&c->channel, fd, CHANNEL_BROKER_TO_CLIENT);
@@ -433,7 +455,7 @@ on_listen(evutil_socket_t fd, short what, void *arg)
 	if (peer < 0)
 		return;
 	if (getsockopt(peer, SOL_SOCKET, SO_PEERCRED, &cred, &n) < 0 ||
-	    (cred.uid != geteuid() && cred.uid != 0) ||
+	    (cred.uid != vm->owner && cred.uid != 0) ||
 	    vm->nclients >= VM_CLIENTS_MAX) {
 		close(peer);
 		return;
@@ -544,6 +566,7 @@ client_ended(struct vm *vm)
 	bulkhead__ended__init(&e);
 	e.reason = (Bulkhead__EndReason)vm->end_reason;
 	e.text = vm->end_text;
+	e.icount = vm->icount_text;
 	for (c = TAILQ_FIRST(&vm->clients); c != NULL;
 	     c = TAILQ_NEXT(c, link)) {
 		channel_send(&c->channel, BULKHEAD__ENVELOPE__BODY_ENDED, &e,

@@ -23,8 +23,8 @@ usage(const struct device *d, uint64_t *ram_mapped, uint64_t *cpu_ns)
 {
 	struct proc_memory now, spare;
 
-	proc_memory(d->now->pid, &now);
-	proc_memory(d->spare->pid, &spare);
+	spawner_memory(&d->vm->spawner, d->now->pid, &now);
+	spawner_memory(&d->vm->spawner, d->spare->pid, &spare);
 	*ram_mapped = now.ram_mapped;
 	*cpu_ns = proc_cpu_ns(d->now->pid);
 	return now.private_bytes + spare.private_bytes;
@@ -40,7 +40,7 @@ describe_device(struct info_arrays *a, unsigned i, struct device *d)
 	snprintf(a->state[i], sizeof(a->state[i]), "%s", device_state_name(d));
 	info->name = d->name;
 	info->type = d->type;
-	info->pid = d->is_inline ? getpid() : d->now->pid;
+	info->pid = d->is_inline ? d->vm->pid : d->now->pid;
 	info->state = a->state[i];
 	info->placement = d->is_inline ? in_line : isolated;
 	info->restarts = d->restarts;
@@ -84,7 +84,9 @@ describe_vm(struct client *c, uint64_t seq)
 	    vm->hv == NULL ? none : vm->hv->name);
 	snprintf(state, sizeof(state), "%s", stages[vm->stage]);
 	d.name = vm->config->name;
-	d.pid = getpid();
+	d.pid = vm->pid;
+	d.syscalls = vm->sandbox_calls;
+	d.sandbox = vm->sandbox_steps;
 	d.hypervisor = hypervisor;
 	d.memory = vm->config->memory;
 	d.vcpus = vm->nvcpus;

@@ -3,6 +3,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmmd/blackbox.h"
+#include "vmmd/upgrade.h"
 #include "vmmd/vm.h"
 
 #define LOGS_PER_SECOND	   20u
@@ -35,6 +37,9 @@ device_init(struct device *d, struct vm *vm)
 		.vm = vm,
 		.now = &d->process[0],
 		.spare = &d->process[1],
+		.next = &d->process[2],
+		.program = -1,
+		.upgrade = { .program = -1, .mem = MEMORY_NONE },
 		.mounts = -1,
 		.chosen = -1,
 		.store_mem = MEMORY_NONE,
@@ -43,6 +48,7 @@ device_init(struct device *d, struct vm *vm)
 	};
 	process_init(d->now, d);
 	process_init(d->spare, d);
+	process_init(d->next, d);
 	for (unsigned i = 0; i < MANIFEST_IRQS; i++)
 		d->irq[i].trigger = d->irq[i].resample = -1;
 	for (unsigned i = 0; i < MANIFEST_STREAMS; i++)
@@ -83,7 +89,8 @@ was_ready(const struct device *d)
 bool
 device_has_host(const struct device *d)
 {
-	return process_is_there(d->now) || process_is_there(d->spare);
+	return process_is_there(d->now) || process_is_there(d->spare) ||
+	    process_is_there(d->next);
 }
 
 void
@@ -111,9 +118,9 @@ static void
 set_deadline(struct device *d)
 {
 	set_timer(d,
-	    d->loader		   ? LOADER_DEADLINE_NS
-		: d->restarts == 0 ? FIRST_READY_NS
-				   : READY_NS);
+	    d->loader		? LOADER_DEADLINE_NS
+		: d->starts < 2 ? FIRST_READY_NS
+				: READY_NS);
 }
 
 void
@@ -156,6 +163,12 @@ on_hello(struct process *p, const Bulkhead__Hello *hello)
 		process_kill(p, "it says it is of another type");
 		return;
 	}
+	if (p == d->next) {
+		p->greeted = true;
+		snprintf(p->build, sizeof(p->build), "%.47s", hello->build);
+		upgrade_greeted(d, &m);
+		return;
+	}
 	if (d->greeted_once && !manifest_same_shape(&d->manifest, &m)) {
 		d->reshaped |= p == d->now;
 		process_kill(p, "it came back with another shape");
@@ -166,6 +179,7 @@ on_hello(struct process *p, const Bulkhead__Hello *hello)
 		return;
 	}
 	p->greeted = true;
+	snprintf(p->build, sizeof(p->build), "%.47s", hello->build);
 	if (!d->greeted_once)
 		d->manifest = m;
 	/* All else is the same, and vCPUs may be reading it. */
@@ -183,24 +197,79 @@ on_hello(struct process *p, const Bulkhead__Hello *hello)
 		device_configure(d);
 }
 
+/* ---- signs of life ---- */
+
+/* Time to ask for one, or to have had one. */
+static void
+on_health(evutil_socket_t fd, short what, void *arg)
+{
+	struct device *d = arg;
+	Bulkhead__Ping ping;
+
+	(void)fd;
+	(void)what;
+	if (d->state != DEVICE_RUNNING || d->finishing)
+		return;
+	if (d->ping_ns != 0) {
+		device_kill(d, "hung: no answer to a health check");
+		return;
+	}
+	bulkhead__ping__init(&ping);
+	if (channel_send(&d->now->channel, BULKHEAD__ENVELOPE__BODY_PING, &ping,
+		NULL, 0, 0) == 0)
+		d->ping_ns = time_now_ns();
+	set_event(d->on_health,
+	    d->ping_ns != 0 ? d->health.answer_ns : d->health.every_ns);
+}
+
+static void
+start_health(struct device *d)
+{
+	if (d->is_inline || d->loader)
+		return;
+	if (d->on_health == NULL)
+		d->on_health = evtimer_new(d->vm->base, on_health, d);
+	d->ping_ns = 0;
+	if (d->on_health == NULL)
+		device_kill(d, "out of memory");
+	else
+		set_event(d->on_health, d->health.every_ns);
+}
+
+static void
+on_pong(struct device *d)
+{
+	if (d->ping_ns != 0)
+		start_health(d);
+}
+
 static void
 on_ready(struct device *d)
 {
 	uint64_t one = 1;
+	bool upgrading;
 	ssize_t n;
 
 	d->state = DEVICE_RUNNING;
 	d->ready_ns = time_now_ns();
 	event_del(d->on_timer);
+	start_health(d);
+	atomic_store(&d->port->ready_ns, d->ready_ns);
+	upgrading = d->upgrade.stage != UPGRADE_NONE;
+	upgrade_ready(d);
 	/* A vCPU that waits for a write may be told of it only now. */
 	wiring_apply(&d->wiring);
-	if (d->restarts == 0)
+	if (d->starts < 2)
 		return;
 	/* The dead one may have taken the kick for a request with it. */
 	n = write(d->kick_fd, &one, sizeof(one));
 	(void)n; /* full: it is readable already */
+	/* From now on its deadline counts. */
+	port_wake(d->port);
 	release_mounts(d);
 	device_want_spare(d, spare_delay_ns(d->spares_lost));
+	if (upgrading)
+		return;
 	client_event(d->vm, d->name, 2, "running again after %u us",
 	    (unsigned)((d->ready_ns - d->died_ns) / 1000));
 }
@@ -219,13 +288,31 @@ tell(struct device *d, unsigned level, const char *text)
 		client_event(d->vm, d->name, level, "%.200s", text);
 }
 
+static void
+check_wait(struct device *d)
+{
+	char why[64];
+
+	if (d->is_inline || d->finishing)
+		return;
+	if (port_faulted(d->port)) {
+		device_kill(d, "broke the ring's rules");
+		return;
+	}
+	if (port_waited_ns(d->port, d->ready_ns, time_now_ns()) <
+	    d->port->deadline_ns)
+		return;
+	snprintf(why, sizeof(why), "hung: a vCPU waited for more than %llu ms",
+	    (unsigned long long)d->port->deadline_ns / 1000000);
+	device_kill(d, why);
+}
+
 void
 device_report(struct device *d)
 {
 	char text[WIRING_TEXT];
 
-	if (port_faulted(d->port))
-		device_kill(d, "broke the ring's rules");
+	check_wait(d);
 	if (wiring_refusal(&d->wiring, text))
 		tell(d, 1, text);
 }
@@ -321,7 +408,7 @@ device_take(struct process *p, const Bulkhead__Envelope *e)
 		on_ready(d);
 		break;
 	case BULKHEAD__ENVELOPE__BODY_PONG:
-		d->ping_ns = 0;
+		on_pong(d);
 		break;
 	case BULKHEAD__ENVELOPE__BODY_LOG:
 		tell(d, e->log->level, e->log->text);
@@ -355,7 +442,7 @@ device_hung_up(struct process *p)
 
 	if (d->is_inline) {
 		device_died(p, "its thread ended");
-	} else if (p == d->spare) {
+	} else if (p == d->spare || p == d->next) {
 		process_kill(p, "it closed its channel");
 	} else if (d->state != DEVICE_DONE && !d->finishing) {
 		p->hung_up = true;
@@ -413,17 +500,24 @@ device_want_spare(struct device *d, uint64_t delay_ns)
 static void
 spare_died(struct device *d, const char *how)
 {
+	bool retired = d->spare->retired;
 	char text[160];
 
-	snprintf(text, sizeof(text), "its spare died: %s%s%s", how,
-	    d->spare->kill_reason[0] != '\0' ? ": " : "",
-	    d->spare->kill_reason);
+	const char *why = d->spare->kill_reason[0] != '\0'
+	    ? d->spare->kill_reason
+	    : d->spare->failure;
+
+	snprintf(text, sizeof(text), "its spare died: %s%s%.100s", how,
+	    why[0] != '\0' ? ": " : "", why);
 	process_forget(d->spare);
 	event_del(d->on_spare);
 	if (vm_ending(d->vm) || d->state == DEVICE_REMOVED)
 		return;
-	tell(d, 1, text);
-	device_want_spare(d, spare_delay_ns(++d->spares_lost));
+	if (!retired) {
+		tell(d, 1, text);
+		d->spares_lost++;
+	}
+	device_want_spare(d, spare_delay_ns(d->spares_lost));
 }
 
 /* The spare, if there is one, becomes the device. */
@@ -453,6 +547,8 @@ forget_process(struct device *d)
 	process_forget(d->now);
 	if (d->on_timer != NULL)
 		event_del(d->on_timer);
+	if (d->on_health != NULL)
+		event_del(d->on_health);
 	d->ping_ns = 0;
 	if (d->question.asked_ns != 0)
 		answer_question(d, EAGAIN, "the device died");
@@ -465,6 +561,12 @@ remove_device(struct device *d)
 	if (d->port != NULL)
 		port_remove(d->port);
 	process_kill(d->spare, "its device is removed");
+	process_kill(d->next, "its device is removed");
+	if (d->policy == POLICY_STOP_VM) {
+		vm_end(d->vm, BULKHEAD__END_REASON__END_ERROR,
+		    "device %s is given up: %s", d->name, d->last_death);
+		return;
+	}
 	client_event(d->vm, d->name, 0,
 	    "removed: %s; its registers read as all ones from now on",
 	    d->last_death);
@@ -519,6 +621,10 @@ device_died(struct process *p, const char *how)
 		spare_died(d, how);
 		return;
 	}
+	if (p == d->next) {
+		upgrade_next_died(d, how);
+		return;
+	}
 	death = (struct death){
 		.ordered = d->ordered,
 		.hopeless = d->is_inline || d->reshaped,
@@ -531,8 +637,13 @@ device_died(struct process *p, const char *how)
 	    p->kill_reason[0] != '\0' ? ": " : "", p->kill_reason,
 	    d->ordered ? " (ordered)" : "");
 	snprintf(failure, sizeof(failure), "%s", p->failure);
+	/* Before anything of what it left is changed. */
+	if (!d->ordered && !upgrade_is_finishing(d))
+		blackbox_record(p, death.lived_ns);
 	d->ordered = false;
 	d->ready_ns = 0;
+	if (d->port != NULL)
+		atomic_store(&d->port->ready_ns, 0);
 	forget_process(d);
 	if (d->finishing || vm_ending(d->vm) || d->state == DEVICE_DONE) {
 		d->state = DEVICE_DONE;
@@ -549,11 +660,17 @@ device_died(struct process *p, const char *how)
 		snprintf(d->last_death, sizeof(d->last_death),
 		    "%.60s: its store says what cannot be", how);
 	}
-	verdict = supervisor_judge(&d->budget, &d->backoff, &death, d->died_ns);
+	if (!death.hopeless && upgrade_takes_death(d, how, failure))
+		return;
+	verdict = supervisor_judge(
+	    &d->budget, &d->backoff, d->policy, &death, d->died_ns);
 	if (!verdict.restart) {
 		remove_device(d);
 		return;
 	}
+	if (failure[0] != '\0' && !death.hopeless)
+		snprintf(d->last_death, sizeof(d->last_death), "%.60s: %.90s",
+		    how, failure);
 	snprintf(died, sizeof(died), "%s", d->last_death);
 	d->restarts++;
 	d->state = DEVICE_RESTARTING;
@@ -628,31 +745,12 @@ device_start(struct device *d)
 void
 device_check(struct device *d, uint64_t now_ns)
 {
-	Bulkhead__Ping ping;
-
-	bulkhead__ping__init(&ping);
 	if (d->state != DEVICE_RUNNING || d->is_inline || d->finishing)
 		return;
-	if (port_faulted(d->port)) {
-		device_kill(d, "broke the ring's rules");
-		return;
-	}
+	check_wait(d);
 	if (d->question.asked_ns != 0 &&
-	    now_ns - d->question.asked_ns > PONG_NS) {
+	    now_ns - d->question.asked_ns > PONG_NS)
 		device_kill(d, "hung: no answer to a question");
-		return;
-	}
-	if (port_waited_ns(d->port, d->ready_ns, now_ns) > HUNG_NS) {
-		device_kill(d, "hung: a vCPU waited for more than a second");
-		return;
-	}
-	if (d->ping_ns == 0) {
-		if (channel_send(&d->now->channel,
-			BULKHEAD__ENVELOPE__BODY_PING, &ping, NULL, 0, 0) == 0)
-			d->ping_ns = now_ns;
-	} else if (now_ns - d->ping_ns > PONG_NS) {
-		device_kill(d, "hung: no answer to a health check");
-	}
 }
 
 void
@@ -661,9 +759,12 @@ device_destroy(struct device *d)
 	forget_process(d);
 	release_mounts(d);
 	process_forget(d->spare);
+	upgrade_forget(d);
 	if (d->on_timer != NULL)
 		event_free(d->on_timer);
 	if (d->on_spare != NULL)
 		event_free(d->on_spare);
+	if (d->on_health != NULL)
+		event_free(d->on_health);
 	device_close_resources(d);
 }

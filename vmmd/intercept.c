@@ -2,13 +2,16 @@
 #include "vmmd/intercept.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "proto/base.h"
+#include "vmmd/icount.h"
 #include "vmmd/pci.h"
 
 #define SLICE_NS   100000000u /* the longest sleep without a look around */
@@ -41,6 +44,16 @@ kick(int fd)
 	ssize_t n = write(fd, &one, sizeof(one));
 
 	(void)n;
+}
+
+/* A millisecond, by a system call that a vCPU's thread has anyway. */
+static void
+nap(void)
+{
+	const struct timespec ms = { .tv_nsec = 1000000 };
+	uint32_t nobody = 0;
+
+	syscall(SYS_futex, &nobody, FUTEX_WAIT_PRIVATE, 0, &ms, NULL, 0);
 }
 
 static bool
@@ -96,6 +109,30 @@ answered:
 }
 
 /*
+ * How long to sleep before the next look around; tells of a device that is over
+ * its deadline.
+ */
+static uint64_t
+next_slice(struct port *p, uint64_t since_ns)
+{
+	uint64_t ready =
+	    atomic_load_explicit(&p->ready_ns, memory_order_acquire);
+	uint32_t generation = atomic_load(&p->generation);
+	uint64_t waited, now = time_now_ns();
+
+	since_ns = MAX(since_ns, ready);
+	waited = now > since_ns ? now - since_ns : 0;
+	if (ready == 0 || p->deadline_ns == 0 ||
+	    atomic_load(&p->overdue) == generation + 1)
+		return SLICE_NS;
+	if (waited < p->deadline_ns)
+		return MIN(p->deadline_ns - waited, (uint64_t)SLICE_NS);
+	atomic_store(&p->overdue, generation + 1);
+	kick(p->fault_fd);
+	return SLICE_NS;
+}
+
+/*
  * Sleep until position pos is answered.  The device may die and come back
  * meanwhile.
  */
@@ -106,6 +143,7 @@ wait_answer(struct port *p, unsigned vcpu, uint64_t pos, uint64_t *answer)
 	struct ring *r = &p->set->ring[vcpu];
 	uint32_t generation;
 	int done = ring_poll_answer(r, pos, answer);
+	uint64_t since;
 
 	/*
 	 * Also for one that must be woken first: if we slept too, it would be
@@ -115,8 +153,9 @@ wait_answer(struct port *p, unsigned vcpu, uint64_t pos, uint64_t *answer)
 		done = spin(lane, r, pos, p->spin_max_ns, answer);
 	if (done == 1)
 		return 1;
+	since = time_now_ns();
 	atomic_store_explicit(
-	    &lane->waiting_since_ns, time_now_ns(), memory_order_relaxed);
+	    &lane->waiting_since_ns, since, memory_order_relaxed);
 	for (;;) {
 		generation =
 		    atomic_load_explicit(&p->generation, memory_order_acquire);
@@ -124,13 +163,11 @@ wait_answer(struct port *p, unsigned vcpu, uint64_t pos, uint64_t *answer)
 		if (done == 1 || given_up(p))
 			break;
 		if (done < 0) {
-			const struct timespec ms = { .tv_nsec = 1000000 };
-
 			report_fault(p, generation);
-			nanosleep(&ms, NULL);
+			nap();
 		} else {
 			stats_add(&lane->stats.sleeps, 1);
-			ring_wait(r, pos, SLICE_NS);
+			ring_wait(r, pos, next_slice(p, since));
 		}
 		/*
 		 * The head is ours to say, whatever the device wrote there;
@@ -169,10 +206,8 @@ ring_access(struct port *p, unsigned vcpu, const struct ring_request *request)
 			wait_answer(p, vcpu, pos - RING_SLOTS, &answer);
 		} else {
 			/* Full of less than its slots, or not even that. */
-			const struct timespec ms = { .tv_nsec = 1000000 };
-
 			report_fault(p, generation);
-			nanosleep(&ms, NULL);
+			nap();
 		}
 	}
 	lane->sent[(pos - 1) % RING_SLOTS] = *request;
@@ -449,7 +484,9 @@ intercept_route(
 	};
 	uint64_t now = time_now_ns(), answer;
 
-	request.time_ns = now + (uint64_t)port->clock_offset_ns;
+	request.time_ns = ic->icount != NULL
+	    ? icount_now_ns(ic->icount)
+	    : now + (uint64_t)port->clock_offset_ns;
 	answer = port_access(port, ic->vcpu, &request);
 	stats_add(&stats->accesses, 1);
 	if (stats_get(&stats->accesses) % STATS_SAMPLE == 0)
@@ -459,6 +496,8 @@ intercept_route(
 	else if (r->wiring && port->written != NULL)
 		port->written(port->written_ctx);
 }
+
+static void access_route(struct intercept *ic, struct hv_access *a);
 
 /* It reaches over the end of a range: byte by byte, as on a narrow bus. */
 static void
@@ -475,7 +514,7 @@ split_access(struct intercept *ic, struct hv_access *a)
 			.space = a->space,
 		};
 
-		intercept_access(ic, &b);
+		access_route(ic, &b);
 		data |= (b.data & 0xff) << (i * 8);
 	}
 	if (!a->write)
@@ -491,10 +530,9 @@ count(struct stats_vcpu *s, const struct hv_access *a)
 		stats_add(a->write ? &s->mmio_writes : &s->mmio_reads, 1);
 }
 
-void
-intercept_access(void *ctx, struct hv_access *a)
+static void
+access_route(struct intercept *ic, struct hv_access *a)
 {
-	struct intercept *ic = ctx;
 	bool found = find(ic, a);
 	struct route route;
 
@@ -516,4 +554,14 @@ intercept_access(void *ctx, struct hv_access *a)
 	stats_add(&ic->stats.unclaimed, 1);
 	if (!a->write)
 		a->data = ring_size_mask(a->size);
+}
+
+void
+intercept_access(void *ctx, struct hv_access *a)
+{
+	struct intercept *ic = ctx;
+
+	access_route(ic, a);
+	if (ic->icount != NULL)
+		icount_note(ic->icount, a, ic->last.port);
 }

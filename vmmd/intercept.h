@@ -50,6 +50,11 @@ struct port {
 	atomic_bool removed;
 	_Atomic uint32_t generation; /* counts the device's deaths */
 	_Atomic uint32_t fault; /* generation + 1 of one that broke the rules */
+	/* A vCPU that waits longer than this for one that is ready tells
+	 * fault_fd of it, once per life of the device. */
+	uint64_t deadline_ns;
+	_Atomic uint64_t ready_ns; /* since when it is ready; 0: it is not */
+	_Atomic uint32_t overdue; /* generation + 1 of one that was told of */
 	const struct placement_ops *inline_ops; /* NULL: it is a process */
 	void *inline_host;
 	/* On the vCPU's thread, after its write to a region marked `wiring`. */
@@ -90,6 +95,7 @@ bool port_busy(const struct port *p);
 void port_wake(struct port *p);
 
 struct pci;
+struct icount;
 
 struct route {
 	enum hv_space space;
@@ -142,6 +148,7 @@ struct intercept {
 	struct route last; /* a copy: a guess for the next access */
 	uint64_t version; /* of the map, when it was taken */
 	struct stats_vcpu stats;
+	struct icount *icount; /* NULL: guest time is the host's */
 };
 
 /* Read the map: a copy of that address's route.  False: there is none. */

@@ -231,6 +231,7 @@ manifest_from_hello(
 			return -EPROTO;
 	m->nplacements = (unsigned)hello->n_placements;
 	m->state_version = hello->state_version;
+	m->converts = hello->converts;
 	m->state_size = hello->state_size;
 	m->log_size = hello->log_size;
 	m->dma = hello->dma;
@@ -250,7 +251,8 @@ manifest_same_shape(const struct manifest *first, const struct manifest *again)
 	/* Zeroed before they were filled in, padding and all. */
 	memcpy(&a, first, sizeof(a));
 	memcpy(&b, again, sizeof(b));
-	/* These two say how, not what. */
+	/* These say how, not what. */
+	a.converts = b.converts = false;
 	a.syscalls = b.syscalls = 0;
 	a.sandbox = b.sandbox = 0;
 	return memcmp(&a, &b, sizeof(a)) == 0;

@@ -77,6 +77,7 @@ struct manifest {
 	unsigned nfiles;
 	char counters[MANIFEST_COUNTERS][MANIFEST_NAME];
 	unsigned ncounters;
+	bool converts; /* states of other versions */
 	uint32_t syscalls;
 	uint64_t sandbox;
 };

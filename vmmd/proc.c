@@ -1,13 +1,11 @@
-/*
- * What the kernel knows of a process: read only when somebody asks.  /proc is
- * opened once, so that it is there when paths are not.
- */
+/* What the kernel knows of a process: read only when somebody asks. */
+#include "vmmd/proc.h"
+
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "vmmd/vm.h"
 
 static int proc_fd = -1;
 
@@ -15,6 +13,14 @@ void
 proc_init(void)
 {
 	proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+void
+proc_close(void)
+{
+	if (proc_fd >= 0)
+		close(proc_fd);
+	proc_fd = -1;
 }
 
 static int
@@ -123,11 +129,10 @@ clock_ns(clockid_t clock)
 uint64_t
 proc_cpu_ns(pid_t pid)
 {
-	clockid_t clock;
+	/* As clock_getcpuclockid() makes it, which asks the kernel first. */
+	clockid_t clock = (clockid_t)(~(unsigned)pid << 3 | 2);
 
-	if (pid <= 0 || clock_getcpuclockid(pid, &clock) != 0)
-		return 0;
-	return clock_ns(clock);
+	return pid <= 0 ? 0 : clock_ns(clock);
 }
 
 uint64_t

@@ -23,6 +23,7 @@ process_init(struct process *p, struct device *d)
 		.device = d,
 		.pidfd = -1,
 		.mounts = -1,
+		.program = -1,
 		.channel = { .fd = -1 },
 	};
 }
@@ -128,6 +129,8 @@ on_exit_event(evutil_socket_t fd, short what, void *arg)
 		return;
 	p->pid = 0;
 	describe_exit(&si, how, sizeof(how));
+	p->signal = si.si_code == CLD_EXITED ? 0 : si.si_status;
+	p->status = si.si_code == CLD_EXITED ? si.si_status : 0;
 	/* Its last words may still be in the channel. */
 	for (unsigned i = 0; i < LAST_WORDS && drain(p); i++)
 		continue;
@@ -146,40 +149,78 @@ device_uid(pid_t broker, unsigned index)
 	return proc_uid_is_mapped(uid) ? uid : UID_NOBODY;
 }
 
+static unsigned
+spawner_index(const struct device *d)
+{
+	return d->loader ? VM_DEVICES_MAX : (unsigned)(d - d->vm->device);
+}
+
 static int
-spawn(struct process *p, int theirs, char *err, size_t size)
+program_of(const struct process *p)
+{
+	const struct device *d = p->device;
+
+	if (p->program >= 0)
+		return p->program;
+	if (d->program >= 0)
+		return d->program;
+	return d->vm->create.fds[d->loader ? 0 : d->config->program];
+}
+
+int
+process_prepare(struct device *d)
+{
+	struct vm *vm = d->vm;
+	struct spawner_program p = {
+		.uid = device_uid(
+		    vm->pid, d->loader ? UIDS_PER_VM - 1 : spawner_index(d)),
+		.network = !d->loader && d->config->network,
+		.mode = vm->sandbox,
+	};
+
+	snprintf(p.type, sizeof(p.type), "%s", d->type);
+	return spawner_set(&vm->spawner, spawner_index(d), &p,
+	    vm->create.fds[d->loader ? 0 : d->config->program]);
+}
+
+static int
+spawn(struct process *p, int *channel, char *err, size_t size)
 {
 	struct device *d = p->device;
 	struct vm *vm = d->vm;
-	char program[] = "devhost";
-	char *const argv[] = { program, d->type, NULL };
-	unsigned index =
-	    d->loader ? UIDS_PER_VM - 1 : (unsigned)(d - vm->device);
-	const struct sandbox_spawn s = {
-		.exec_fd = vm->create.fds[d->loader ? 0 : d->config->program],
-		.argv = argv,
-		.control_fd = theirs,
-		.mode = vm->sandbox,
-		.uid = device_uid(getpid(), index),
-		.network = !d->loader && d->config->network,
-	};
-	int r = sandbox_spawn(&s, &p->pid, &p->pidfd, err, size);
+	struct spawned s;
+	int r = 0;
 
-	close(theirs);
+	/* From the first upgrade on, which program it is has to be said. */
+	d->reprogrammed |= p->program >= 0;
+	if (d->reprogrammed)
+		r = spawner_set(
+		    &vm->spawner, spawner_index(d), NULL, program_of(p));
+	if (r == 0)
+		r = spawner_spawn(
+		    &vm->spawner, spawner_index(d), &s, err, size);
 	if (r < 0)
 		return r;
-	p->mounts = proc_hold_mounts(p->pid);
+	p->pid = s.pid;
+	p->pidfd = s.pidfd;
+	p->mounts = s.mounts;
+	*channel = s.channel;
 	p->on_exit = event_new(
 	    vm->base, p->pidfd, EV_READ | EV_PERSIST, on_exit_event, p);
 	return p->on_exit == NULL ? -ENOMEM : event_add(p->on_exit, NULL);
 }
 
 static int
-start_inline(struct device *d, int theirs)
+start_inline(struct device *d, int *channel)
 {
 	void *host = NULL;
-	int r = vm_inline_ops()->start(d->type, theirs, &host);
+	int pair[2], r;
 
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
+		0, pair) < 0)
+		return -errno;
+	*channel = pair[0];
+	r = vm_inline_ops()->start(d->type, pair[1], &host);
 	if (r == 0)
 		d->port->inline_host = host;
 	return r;
@@ -189,19 +230,16 @@ int
 process_start(struct process *p, char *err, size_t size)
 {
 	struct device *d = p->device;
-	int pair[2], r;
+	int channel = -1, r;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
-		0, pair) < 0)
-		return -errno;
-	channel_init(&p->channel, pair[0],
+	r = d->is_inline ? start_inline(d, &channel)
+			 : spawn(p, &channel, err, size);
+	channel_init(&p->channel, channel,
 	    d->loader ? CHANNEL_BROKER_TO_LOADER : CHANNEL_BROKER_TO_DEVICE);
-	r = d->is_inline ? start_inline(d, pair[1])
-			 : spawn(p, pair[1], err, size);
 	if (r < 0)
 		return r;
 	p->on_message = event_new(
-	    d->vm->base, pair[0], EV_READ | EV_PERSIST, on_message, p);
+	    d->vm->base, channel, EV_READ | EV_PERSIST, on_message, p);
 	if (p->on_message == NULL || event_add(p->on_message, NULL) < 0)
 		process_kill(p, "out of memory");
 	return 0;

@@ -17,26 +17,58 @@ new_eventfd(int *fd)
 }
 
 static int
-build_store(struct device *d)
+build_store(const struct device *d, const struct manifest *m,
+    struct memory *mem, struct store *store)
 {
 	const struct store_shape shape = {
 		.vcpus = d->vm->nvcpus,
-		.state_size = d->manifest.state_size,
-		.log_size = d->manifest.log_size,
-		.state_version = d->manifest.state_version,
-		.vectors = d->manifest.nvectors,
+		.state_size = m->state_size,
+		.log_size = m->log_size,
+		.state_version = m->state_version,
+		.vectors = m->nvectors,
 	};
 	size_t size = store_size(&shape);
 	int r;
 
 	if (size == 0)
 		return -EINVAL;
-	r = memory_create(&d->store_mem, "bulkhead-store", size);
+	r = memory_create(mem, "bulkhead-store", size);
 	if (r == 0)
-		r = store_format(d->store_mem.base, size, &shape);
+		r = store_format(mem->base, size, &shape);
 	if (r == 0)
-		r = store_attach(&d->store, d->store_mem.base, size, &shape);
+		r = store_attach(store, mem->base, size, &shape);
 	return r;
+}
+
+int
+device_make_store(const struct device *d, const struct manifest *m,
+    struct memory *mem, struct store *store)
+{
+	int r = build_store(d, m, mem, store);
+
+	if (r < 0) {
+		memory_destroy(mem);
+		*mem = MEMORY_NONE;
+		return r;
+	}
+	memcpy(store->stats, d->store.stats, sizeof(*store->stats));
+	memcpy(store->faults, d->store.faults, sizeof(*store->faults));
+	return 0;
+}
+
+void
+device_take_store(
+    struct device *d, struct memory *mem, const struct store *store)
+{
+	struct memory old = d->store_mem;
+
+	/* A vCPU may be looking at the wiring in it. */
+	pthread_mutex_lock(&d->vm->wiring.lock);
+	d->store_mem = *mem;
+	d->store = *store;
+	pthread_mutex_unlock(&d->vm->wiring.lock);
+	memory_destroy(&old);
+	*mem = MEMORY_NONE;
 }
 
 static int
@@ -182,7 +214,7 @@ device_build(struct device *d)
 	const struct placement *p = &d->placed;
 	int r;
 
-	r = build_store(d);
+	r = build_store(d, &d->manifest, &d->store_mem, &d->store);
 	if (r == 0)
 		r = build_rings(d);
 	for (unsigned i = 0; i < d->manifest.nstreams && r == 0; i++)
@@ -328,13 +360,25 @@ put_link(struct fd_list *l, const struct device *d)
 	    5);
 }
 
+/* Does the process that is about to take over begin with the state of another
+ * version? */
+static bool
+converts(const struct device *d)
+{
+	return d->upgrade.stage == UPGRADE_TAKING_OVER &&
+	    d->upgrade.mem.fd >= 0;
+}
+
 /* At most 3 + 8 + 24 + 1 + 33 + 33 + 5 + 4 of them: the order is
  * control.proto's. */
 static void
 collect_fds(const struct device *d, struct fd_list *l)
 {
 	l->n = 0;
-	put(l, (const int[]){ d->store_mem.fd, d->ring_mem.fd, d->kick_fd }, 3);
+	put(l,
+	    (const int[]){ converts(d) ? d->upgrade.mem.fd : d->store_mem.fd,
+		d->ring_mem.fd, d->kick_fd },
+	    3);
 	for (unsigned i = 0; i < MANIFEST_IRQS; i++)
 		put(l, (const int[]){ d->irq[i].trigger, d->irq[i].resample },
 		    2);
@@ -353,6 +397,52 @@ collect_fds(const struct device *d, struct fd_list *l)
 	if (d->link_peer != NULL)
 		put_link(l, d);
 	put(l, d->file, MANIFEST_FILES);
+	if (converts(d))
+		put(l, &d->store_mem.fd, 1);
+}
+
+static void
+fill_configure(Bulkhead__Configure *to, struct placement_message *placement,
+    struct device *d)
+{
+	Bulkhead__Configure c;
+
+	bulkhead__configure__init(&c);
+	device_fill_placement(placement, d);
+	c.name = d->name;
+	c.vcpus = d->vm->nvcpus;
+	c.placement = &placement->placement;
+	c.params = d->config->params;
+	c.n_params = d->config->n_params;
+	c.spin_us = d->vm->device_spin_us;
+	c.clock_offset_ns = d->vm->clock_offset_ns;
+	c.icount = d->vm->config->icount != 0;
+	c.ram_low = d->vm->layout.low;
+	c.ram_high = d->vm->layout.high;
+	c.has_ram = d->manifest.dma != 0;
+	c.links = d->link_peer != NULL;
+	c.link_side = d->link_side;
+	c.converts = converts(d);
+	c.from_version = d->manifest.state_version;
+	c.from_size = d->manifest.state_size;
+	for (unsigned i = 0; i < MANIFEST_FILES; i++)
+		c.files |= (uint32_t)(d->file[i] >= 0) << i;
+	*to = c;
+}
+
+uint8_t *
+device_pack_configure(struct device *d, size_t *size)
+{
+	Bulkhead__Configure c;
+	struct placement_message placement;
+	uint8_t *out;
+
+	fill_configure(&c, &placement, d);
+	*size = bulkhead__configure__get_packed_size(&c);
+	out = malloc(*size + 1);
+	if (out != NULL)
+		bulkhead__configure__pack(&c, out);
+	return out;
 }
 
 static int
@@ -362,23 +452,8 @@ send_configure(struct device *d)
 	struct placement_message placement;
 	struct fd_list fds;
 
+	fill_configure(&c, &placement, d);
 	collect_fds(d, &fds);
-	bulkhead__configure__init(&c);
-	device_fill_placement(&placement, d);
-	c.name = d->name;
-	c.vcpus = d->vm->nvcpus;
-	c.placement = &placement.placement;
-	c.params = d->config->params;
-	c.n_params = d->config->n_params;
-	c.spin_us = d->vm->device_spin_us;
-	c.clock_offset_ns = d->vm->clock_offset_ns;
-	c.ram_low = d->vm->layout.low;
-	c.ram_high = d->vm->layout.high;
-	c.has_ram = d->manifest.dma != 0;
-	c.links = d->link_peer != NULL;
-	c.link_side = d->link_side;
-	for (unsigned i = 0; i < MANIFEST_FILES; i++)
-		c.files |= (uint32_t)(d->file[i] >= 0) << i;
 	return channel_send(&d->now->channel,
 	    BULKHEAD__ENVELOPE__BODY_CONFIGURE, &c, fds.fd, fds.n, 0);
 }

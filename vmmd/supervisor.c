@@ -1,6 +1,9 @@
 /* When a device that died is started again. */
 #include "vmmd/supervisor.h"
 
+#include <errno.h>
+#include <string.h>
+
 #include "proto/base.h"
 
 #define MINUTE_NS 60000000000u
@@ -32,6 +35,35 @@ budget_take(struct budget *b, uint64_t now_ns)
 	return true;
 }
 
+int
+policy_parse(const char *name, enum policy *policy)
+{
+	static const char *const names[] = { "remove", "restart", "stop-vm" };
+
+	*policy = POLICY_REMOVE;
+	if (name[0] == '\0')
+		return 0;
+	for (unsigned i = 0; i < ARRAY_LEN(names); i++)
+		if (strcmp(name, names[i]) == 0) {
+			*policy = (enum policy)i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+struct health
+health_of(uint64_t deadline_ns)
+{
+	struct health h = { PING_NS, PONG_NS };
+
+	if (deadline_ns == 0)
+		return h;
+	/* It may hang just after an answer: both together are the deadline. */
+	h.every_ns = MIN(deadline_ns / 4, (uint64_t)PING_NS);
+	h.answer_ns = deadline_ns - h.every_ns;
+	return h;
+}
+
 uint64_t
 backoff_next(struct backoff *b, uint64_t lived_ns)
 {
@@ -59,7 +91,7 @@ spare_delay_ns(unsigned lost)
 
 struct verdict
 supervisor_judge(struct budget *budget, struct backoff *backoff,
-    const struct death *death, uint64_t now_ns)
+    enum policy policy, const struct death *death, uint64_t now_ns)
 {
 	struct verdict v = { .restart = true };
 
@@ -68,8 +100,8 @@ supervisor_judge(struct budget *budget, struct backoff *backoff,
 	if (death->ordered)
 		return v;
 	backoff->fruitless = death->fruitless ? backoff->fruitless + 1 : 0;
-	v.restart =
-	    budget_take(budget, now_ns) && backoff->fruitless < FRUITLESS_MAX;
+	v.restart = policy == POLICY_RESTART ||
+	    (budget_take(budget, now_ns) && backoff->fruitless < FRUITLESS_MAX);
 	v.delay_ns = backoff_next(backoff, death->lived_ns);
 	return v;
 }

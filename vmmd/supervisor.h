@@ -13,7 +13,7 @@
 #define BACKOFF_MIN_NS	    10000000u
 #define BACKOFF_MAX_NS	    1000000000u
 #define HUNG_NS		    1000000000u /* a vCPU waits longer: hung */
-#define PING_NS		    1000000000u /* between two health checks */
+#define PING_NS		    100000000u /* between two health checks */
 #define PONG_NS		    2000000000u /* no answer for that long: hung */
 #define READY_NS	    2000000000u /* a restarted device says ready */
 #define FIRST_READY_NS	    10000000000u /* ... and at the VM's start */
@@ -23,6 +23,26 @@
 #define SPARE_MAX_NS	    60000000000u
 #define SPARE_FIRST_NS	    300000000u /* at the VM's start */
 #define SPARE_APART_NS	    20000000u
+
+/* What becomes of a device when its budget is spent. */
+enum policy {
+	POLICY_REMOVE, /* it is removed, the VM goes on */
+	POLICY_RESTART, /* the budget is never spent */
+	POLICY_STOP_VM,
+};
+
+/* "remove" and "", "restart", "stop-vm".  0; -EINVAL. */
+int policy_parse(const char *name, enum policy *policy);
+
+/*
+ * How often a device is asked for a sign of life, and how long it may take, so
+ * that one which hangs is found out within its deadline.  deadline_ns 0: the
+ * defaults.
+ */
+struct health {
+	uint64_t every_ns, answer_ns;
+};
+struct health health_of(uint64_t deadline_ns);
 
 /* A bucket that holds a minute's worth of restarts and fills up steadily. */
 struct budget {
@@ -63,6 +83,6 @@ struct verdict {
 };
 
 struct verdict supervisor_judge(struct budget *budget, struct backoff *backoff,
-    const struct death *death, uint64_t now_ns);
+    enum policy policy, const struct death *death, uint64_t now_ns);
 
 #endif

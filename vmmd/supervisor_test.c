@@ -1,6 +1,8 @@
 /* When a dead device comes back, and when it does not. */
 #include "vmmd/supervisor.h"
 
+#include <errno.h>
+
 #include "proto/base.h"
 #include "tests/named_tests.h"
 
@@ -87,14 +89,18 @@ ordered_deaths_cost_nothing(void)
 
 	budget_init(&budget, 1, 0);
 	for (unsigned i = 0; i < 1000; i++) {
-		struct verdict v =
-		    supervisor_judge(&budget, &backoff, &ordered, 0);
+		struct verdict v = supervisor_judge(
+		    &budget, &backoff, POLICY_REMOVE, &ordered, 0);
 
 		CU_ASSERT_TRUE(v.restart);
 		CU_ASSERT_EQUAL(v.delay_ns, 0);
 	}
-	CU_ASSERT_TRUE(supervisor_judge(&budget, &backoff, &own, 0).restart);
-	CU_ASSERT_FALSE(supervisor_judge(&budget, &backoff, &own, 0).restart);
+	CU_ASSERT_TRUE(
+	    supervisor_judge(&budget, &backoff, POLICY_REMOVE, &own, 0)
+		.restart);
+	CU_ASSERT_FALSE(
+	    supervisor_judge(&budget, &backoff, POLICY_REMOVE, &own, 0)
+		.restart);
 }
 
 static void
@@ -105,7 +111,8 @@ hopeless_devices_are_removed_at_once(void)
 	struct budget budget;
 
 	budget_init(&budget, 100, 0);
-	CU_ASSERT_FALSE(supervisor_judge(&budget, &backoff, &d, 0).restart);
+	CU_ASSERT_FALSE(
+	    supervisor_judge(&budget, &backoff, POLICY_REMOVE, &d, 0).restart);
 }
 
 static void
@@ -118,14 +125,19 @@ a_request_that_kills_every_time_ends_the_device(void)
 
 	budget_init(&budget, 100, 0);
 	for (unsigned i = 1; i < FRUITLESS_MAX; i++)
-		CU_ASSERT_TRUE(
-		    supervisor_judge(&budget, &backoff, &poisoned, 0).restart);
-	CU_ASSERT_TRUE(supervisor_judge(&budget, &backoff, &useful, 0).restart);
+		CU_ASSERT_TRUE(supervisor_judge(
+		    &budget, &backoff, POLICY_REMOVE, &poisoned, 0)
+				   .restart);
+	CU_ASSERT_TRUE(
+	    supervisor_judge(&budget, &backoff, POLICY_REMOVE, &useful, 0)
+		.restart);
 	for (unsigned i = 1; i < FRUITLESS_MAX; i++)
-		CU_ASSERT_TRUE(
-		    supervisor_judge(&budget, &backoff, &poisoned, 0).restart);
+		CU_ASSERT_TRUE(supervisor_judge(
+		    &budget, &backoff, POLICY_REMOVE, &poisoned, 0)
+				   .restart);
 	CU_ASSERT_FALSE(
-	    supervisor_judge(&budget, &backoff, &poisoned, 0).restart);
+	    supervisor_judge(&budget, &backoff, POLICY_REMOVE, &poisoned, 0)
+		.restart);
 }
 
 static void
@@ -137,9 +149,9 @@ the_default_budget_survives_fifty_kills_in_twenty_seconds(void)
 
 	budget_init(&budget, RESTARTS_PER_MINUTE, 0);
 	for (unsigned i = 0; i < 60; i++)
-		CU_ASSERT_TRUE(
-		    supervisor_judge(&budget, &backoff, &d, i * SECOND / 3)
-			.restart);
+		CU_ASSERT_TRUE(supervisor_judge(
+		    &budget, &backoff, POLICY_REMOVE, &d, i * SECOND / 3)
+				   .restart);
 }
 
 static void
@@ -162,6 +174,64 @@ spares_come_slower_the_more_of_them_are_lost(void)
 		    spare_delay_ns(cases[i].lost), cases[i].delay_ms * 1000000);
 }
 
+static void
+a_device_that_is_to_be_restarted_always_is(void)
+{
+	const struct death poisoned = { .fruitless = true, .lived_ns = 1 };
+	struct backoff backoff = { 0 };
+	struct budget budget;
+
+	budget_init(&budget, 1, 0);
+	for (unsigned i = 0; i < 1000; i++) {
+		struct verdict v = supervisor_judge(
+		    &budget, &backoff, POLICY_RESTART, &poisoned, 0);
+
+		CU_ASSERT_TRUE(v.restart);
+		CU_ASSERT(v.delay_ns >= BACKOFF_MIN_NS &&
+		    v.delay_ns <= BACKOFF_MAX_NS);
+	}
+}
+
+static void
+policies_have_names(void)
+{
+	static const struct {
+		const char *name;
+		int r;
+		enum policy policy;
+	} cases[] = {
+		{ "", 0, POLICY_REMOVE },
+		{ "remove", 0, POLICY_REMOVE },
+		{ "restart", 0, POLICY_RESTART },
+		{ "stop-vm", 0, POLICY_STOP_VM },
+		{ "explode", -EINVAL, POLICY_REMOVE },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		enum policy policy;
+
+		CU_ASSERT_EQUAL(
+		    policy_parse(cases[i].name, &policy), cases[i].r);
+		CU_ASSERT_EQUAL(policy, cases[i].policy);
+	}
+}
+
+static void
+a_hang_is_found_out_within_the_deadline(void)
+{
+	static const uint64_t deadlines[] = { 1000000, 10000000, 200000000,
+		60ull * SECOND };
+
+	for (size_t i = 0; i < ARRAY_LEN(deadlines); i++) {
+		struct health h = health_of(deadlines[i]);
+
+		CU_ASSERT(h.every_ns > 0 && h.answer_ns > 0);
+		CU_ASSERT(h.every_ns <= PING_NS);
+		CU_ASSERT_EQUAL(h.every_ns + h.answer_ns, deadlines[i]);
+	}
+	CU_ASSERT_EQUAL(health_of(0).answer_ns, PONG_NS);
+}
+
 static const struct named_test tests[] = {
 	NAMED_TEST(budget_allows_a_burst_of_a_minutes_worth),
 	NAMED_TEST(budget_refills_steadily),
@@ -171,6 +241,9 @@ static const struct named_test tests[] = {
 	NAMED_TEST(hopeless_devices_are_removed_at_once),
 	NAMED_TEST(a_request_that_kills_every_time_ends_the_device),
 	NAMED_TEST(the_default_budget_survives_fifty_kills_in_twenty_seconds),
+	NAMED_TEST(a_device_that_is_to_be_restarted_always_is),
+	NAMED_TEST(policies_have_names),
+	NAMED_TEST(a_hang_is_found_out_within_the_deadline),
 	NAMED_TEST(spares_come_slower_the_more_of_them_are_lost),
 };
 

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "vmmd/vm.h"
@@ -24,16 +25,53 @@
 #define ATTR_DB	  0x4000u
 #define ATTR_G	  0x8000u
 
+static uint64_t
+settle(void *ctx, uint64_t now_ns, bool told)
+{
+	struct intercept *ic = ctx;
+
+	return icount_settle(ic->icount, now_ns, told);
+}
+
+/* Everything that a thread's beginning takes is behind it here. */
+static void
+wait_at_gate(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->gate);
+	vm->waiting++;
+	pthread_cond_broadcast(&vm->gate_moved);
+	while (!vm->gate_open)
+		pthread_cond_wait(&vm->gate_moved, &vm->gate);
+	pthread_mutex_unlock(&vm->gate);
+}
+
+void
+vcpu_release_all(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->gate);
+	vm->gate_open = true;
+	pthread_cond_broadcast(&vm->gate_moved);
+	pthread_mutex_unlock(&vm->gate);
+}
+
 static void *
 run(void *arg)
 {
 	struct vcpu *v = arg;
 	struct vm *vm = v->vm;
-	const struct hv_handler handler = { intercept_access, &v->intercept };
+	const struct hv_handler handler = {
+		.access = intercept_access,
+		.ctx = &v->intercept,
+		.settle = v->intercept.icount != NULL ? settle : NULL,
+	};
 	enum hv_stop stop = HV_STOP_KICKED;
 	uint64_t one = 1;
 	int none = 0;
+	char name[16];
 
+	snprintf(name, sizeof(name), "vcpu%u", v->index);
+	prctl(PR_SET_NAME, name);
+	wait_at_gate(vm);
 	while (!atomic_load(&vm->stopping)) {
 		stop = vm->hv->vcpu_run(v->hv, &handler);
 		if (stop != HV_STOP_KICKED)
@@ -63,7 +101,11 @@ vcpu_create_all(struct vm *vm, char *err, size_t size)
 
 		v->vm = vm;
 		v->index = i;
-		v->intercept = (struct intercept){ .map = &vm->map, .vcpu = i };
+		v->intercept = (struct intercept){
+			.map = &vm->map,
+			.vcpu = i,
+			.icount = vm->config->icount != 0 ? &vm->icount : NULL,
+		};
 		r = vm->hv->vcpu_create(vm->partition, i, &v->hv);
 		if (r < 0) {
 			v->hv = NULL;
@@ -128,23 +170,27 @@ int
 vcpu_start_all(struct vm *vm)
 {
 	sigset_t all, old;
+	unsigned made = 0;
 	int r = 0;
 
 	/* Signals of the process are the main thread's. */
 	sigfillset(&all);
+	sigdelset(&all, SIGSYS);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	for (unsigned i = 0; i < vm->nvcpus && r == 0; i++) {
 		struct vcpu *v = &vm->vcpu[i];
-		char name[16];
 
 		r = -pthread_create(&v->thread, NULL, run, v);
 		if (r != 0)
 			break;
 		v->has_thread = true;
-		snprintf(name, sizeof(name), "vcpu%u", i);
-		pthread_setname_np(v->thread, name);
+		made++;
 	}
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_mutex_lock(&vm->gate);
+	while (vm->waiting < made)
+		pthread_cond_wait(&vm->gate_moved, &vm->gate);
+	pthread_mutex_unlock(&vm->gate);
 	return r;
 }
 
@@ -155,6 +201,7 @@ vcpu_stop_all(struct vm *vm)
 	bool all;
 
 	atomic_store(&vm->stopping, true);
+	vcpu_release_all(vm);
 	for (;;) {
 		all = true;
 		for (unsigned i = 0; i < vm->nvcpus; i++)

@@ -2,22 +2,29 @@
 #include "vmmd/vm.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
-#define MEMORY_MIN  (1ull << 20)
-#define MEMORY_MAX  (1ull << 40)
-#define TICK_MS	    100
-#define END_TICK_MS 2
-#define CREATE_NS   10000000000u
-#define DRAIN_NS    500000000u
-#define FINISH_NS   500000000u
-#define GIVE_UP_NS  3000000000u
-#define LINGER_NS   2000000000u
+#include "vmmd/confine.h"
+
+#define MEMORY_MIN	 (1ull << 20)
+#define MEMORY_MAX	 (1ull << 40)
+#define TICK_MS		 100
+#define END_TICK_MS	 2
+#define CREATE_NS	 10000000000u
+#define DRAIN_NS	 500000000u
+#define FINISH_NS	 500000000u
+#define GIVE_UP_NS	 3000000000u
+#define BOXES_PER_MINUTE 60u /* a minute's worth at once */
+#define LINGER_NS	 2000000000u
+#define DEADLINE_MAX_MS	 3600000u
 
 static const struct placement_ops *inline_ops;
 
@@ -65,6 +72,17 @@ set_tick(struct vm *vm, int ms)
 	event_add(vm->on_tick, &tv);
 }
 
+static void
+report_icount(struct vm *vm)
+{
+	const struct icount *ic = &vm->icount;
+
+	snprintf(vm->icount_text, sizeof(vm->icount_text),
+	    "icount: %" PRIu64 " instructions, %" PRIu64
+	    " accesses, hash %016" PRIx64,
+	    ic->insns, ic->accesses, ic->hash);
+}
+
 void
 vm_end(struct vm *vm, int reason, const char *fmt, ...)
 {
@@ -79,6 +97,8 @@ vm_end(struct vm *vm, int reason, const char *fmt, ...)
 	set_stage(vm, VM_DRAINING);
 	if (!vcpu_stop_all(vm))
 		client_event(vm, "", 1, "a vCPU does not stop");
+	else if (vm->run_ns != 0 && vm->config->icount != 0)
+		report_icount(vm);
 	set_tick(vm, END_TICK_MS);
 }
 
@@ -121,6 +141,7 @@ finish_devices(struct vm *vm)
 {
 	for (unsigned i = 0; i < vm->ndevices; i++) {
 		process_kill(vm->device[i].spare, "the VM has ended");
+		process_kill(vm->device[i].next, "the VM has ended");
 		if (vm->device[i].state == DEVICE_RUNNING)
 			device_finish(&vm->device[i]);
 		else
@@ -180,11 +201,14 @@ take_fds(struct vm *vm)
 
 	for (size_t i = 0; i < c->n_devices; i++)
 		n += c->devices[i]->n_files;
+	n += c->has_recorder ? 1 : 0;
 	if (vm->create.nfds != n)
 		return -EINVAL;
 	vm->nprograms = (unsigned)programs;
 	vm->kernel_fd = vm->create.fds[programs];
 	vm->initrd_fd = c->has_initrd ? vm->create.fds[programs + 1] : -1;
+	vm->recorder_fd = c->has_recorder ? vm->create.fds[n - 1] : -1;
+	budget_init(&vm->boxes, BOXES_PER_MINUTE, time_now_ns());
 	return 0;
 }
 
@@ -204,6 +228,11 @@ take_config(struct vm *vm)
 	}
 	if (c->vcpus < 1 || c->vcpus > RING_MAX_VCPUS) {
 		vm_fail(vm, EINVAL, "the number of vCPUs is out of range");
+		return -1;
+	}
+	if (c->icount > ICOUNT_PER_US_MAX || (c->icount != 0 && c->vcpus > 1)) {
+		vm_fail(vm, EINVAL, "icount: %s",
+		    c->vcpus > 1 ? "only with one vCPU" : "out of range");
 		return -1;
 	}
 	if (c->n_devices > VM_DEVICES_MAX) {
@@ -254,6 +283,7 @@ static int
 take_device(struct vm *vm, const Bulkhead__DeviceConfig *c, const int *files)
 {
 	struct device *d = &vm->device[vm->ndevices];
+	int r;
 
 	device_init(d, vm);
 	if (!manifest_name_ok(c->name) || !manifest_name_ok(c->type)) {
@@ -272,10 +302,26 @@ take_device(struct vm *vm, const Bulkhead__DeviceConfig *c, const int *files)
 		vm_fail(vm, EINVAL, "device %s: no such program", d->name);
 		return -1;
 	}
+	if (policy_parse(c->policy, &d->policy) < 0) {
+		vm_fail(vm, EINVAL, "device %s: no policy %.20s", d->name,
+		    c->policy);
+		return -1;
+	}
+	if (c->deadline_ms > DEADLINE_MAX_MS) {
+		vm_fail(vm, EINVAL, "device %s: the deadline is out of range",
+		    d->name);
+		return -1;
+	}
 	d->is_inline = strcmp(c->placement, "inline") == 0;
 	if (d->is_inline && inline_ops == NULL) {
 		vm_fail(vm, EINVAL,
 		    "device %s: inline placement needs vmmd-inline", d->name);
+		return -1;
+	}
+	if (d->is_inline && vm->config->icount != 0) {
+		vm_fail(vm, EINVAL,
+		    "device %s: inline placement does not go with icount",
+		    d->name);
 		return -1;
 	}
 	d->port = port_new(vm->nvcpus);
@@ -288,7 +334,16 @@ take_device(struct vm *vm, const Bulkhead__DeviceConfig *c, const int *files)
 	d->port->spin_max_ns = vm->spin_ns;
 	d->port->clock_offset_ns = vm->clock_offset_ns;
 	d->port->stopping = &vm->stopping;
+	d->port->deadline_ns =
+	    c->deadline_ms != 0 ? c->deadline_ms * 1000000ull : HUNG_NS;
+	d->health = health_of(c->deadline_ms * 1000000ull);
 	d->port->inline_ops = d->is_inline ? inline_ops : NULL;
+	r = d->is_inline ? 0 : process_prepare(d);
+	if (r < 0) {
+		vm_fail(vm, -r, "cannot prepare device %s: %s", d->name,
+		    strerror(-r));
+		return -1;
+	}
 	budget_init(&d->budget,
 	    c->restarts != 0 ? c->restarts : RESTARTS_PER_MINUTE,
 	    time_now_ns());
@@ -299,7 +354,10 @@ take_device(struct vm *vm, const Bulkhead__DeviceConfig *c, const int *files)
 static int
 make_partition(struct vm *vm)
 {
-	const struct hv_config config = { .vcpus = vm->nvcpus };
+	struct hv_config config = {
+		.vcpus = vm->nvcpus,
+		.icount = vm->config->icount,
+	};
 	char err[VM_TEXT] = "";
 	int r;
 
@@ -310,7 +368,25 @@ make_partition(struct vm *vm)
 		    vm->config->hypervisor, vm->hv_why);
 		return -1;
 	}
+	if (config.icount != 0 && vm->hv->icount == NULL) {
+		vm_fail(vm, ENODEV,
+		    "hypervisor %s: it cannot count "
+		    "instructions; soft can",
+		    vm->hv->name);
+		return -1;
+	}
+	if (vm->hv->device != NULL) {
+		config.device = open(vm->hv->device, O_RDWR | O_CLOEXEC);
+		config.has_device = config.device >= 0;
+	}
+	r = confine_begin(vm, err, sizeof(err));
+	if (r < 0) {
+		vm_fail(vm, EPERM, "the broker's own sandbox: %s", err);
+		return -1;
+	}
 	r = vm->hv->partition_create(&config, &vm->partition);
+	if (config.has_device)
+		close(config.device);
 	if (r < 0) {
 		vm->partition = NULL;
 		vm_fail(vm, ENODEV,
@@ -318,6 +394,9 @@ make_partition(struct vm *vm)
 		    strerror(-r));
 		return -1;
 	}
+	icount_init(&vm->icount, vm->hv, vm->partition);
+	for (unsigned i = 0; i < vm->ndevices; i++)
+		icount_add_port(&vm->icount, vm->device[i].port);
 	r = memory_create(&vm->ram, "bulkhead-ram", vm->config->memory);
 	if (r == 0)
 		r = vm->hv->memory_set(
@@ -342,6 +421,7 @@ void
 vm_create(struct vm *vm, struct channel_message *m)
 {
 	const int *files;
+	int r;
 
 	vm->create = *m;
 	vm->config = m->envelope->create;
@@ -366,6 +446,11 @@ vm_create(struct vm *vm, struct channel_message *m)
 	snprintf(vm->loader.name, sizeof(vm->loader.name), "loader");
 	snprintf(vm->loader.type, sizeof(vm->loader.type), "loader");
 	vm->loader.loader = true;
+	r = process_prepare(&vm->loader);
+	if (r < 0) {
+		vm_fail(vm, -r, "cannot prepare the loader: %s", strerror(-r));
+		return;
+	}
 	device_start(&vm->loader);
 	if (!vm_ending(vm))
 		make_partition(vm);
@@ -466,18 +551,41 @@ vm_entry(struct vm *vm, const Bulkhead__Loaded *entry)
 	vm->loaded = true;
 }
 
+/* The loader is done. */
+static void
+close_image(struct vm *vm)
+{
+	unsigned n = vm->nprograms + 1 + (vm->initrd_fd >= 0);
+
+	/* The programs stay: an upgrade that is refused goes back to them. */
+	for (unsigned i = vm->nprograms; i < n; i++) {
+		close(vm->create.fds[i]);
+		vm->create.fds[i] = -1;
+	}
+	vm->kernel_fd = vm->initrd_fd = -1;
+}
+
 static void
 set_running(struct vm *vm)
 {
+	char err[VM_TEXT] = "";
 	int r;
 
 	vm->run_ns = time_now_ns();
+	r = vcpu_start_all(vm);
+	if (r < 0) {
+		vm_fail(vm, -r, "cannot start the vCPUs: %s", strerror(-r));
+		return;
+	}
+	close_image(vm);
+	r = confine_finish(vm, err, sizeof(err));
+	if (r < 0) {
+		vm_fail(vm, EPERM, "the broker's own sandbox: %s", err);
+		return;
+	}
 	set_stage(vm, VM_RUNNING);
 	client_started(vm);
-	r = vcpu_start_all(vm);
-	if (r < 0)
-		vm_end(vm, BULKHEAD__END_REASON__END_ERROR,
-		    "cannot start the vCPUs: %s", strerror(-r));
+	vcpu_release_all(vm);
 	for (unsigned i = 0; i < vm->ndevices; i++)
 		device_want_spare(
 		    &vm->device[i], SPARE_FIRST_NS + i * SPARE_APART_NS);
@@ -536,28 +644,44 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 }
 
 static void
-on_signal(evutil_socket_t sig, short what, void *arg)
+on_signal(evutil_socket_t fd, short what, void *arg)
 {
+	struct signalfd_siginfo si;
+	int sig;
+
 	(void)what;
-	vm_end(arg, BULKHEAD__END_REASON__END_STOPPED, "signal %d (%s)",
-	    (int)sig, strsignal((int)sig));
+	if (read(fd, &si, sizeof(si)) != sizeof(si))
+		return;
+	sig = (int)si.ssi_signo;
+	vm_end(arg, BULKHEAD__END_REASON__END_STOPPED, "signal %d (%s)", sig,
+	    strsignal(sig));
 }
 
 struct vm *
-vm_new(bool layout_only)
+vm_new(bool layout_only, struct spawner *spawner)
 {
 	static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
 	struct vm *vm = aligned_alloc(64, (sizeof(*vm) + 63) / 64 * 64);
 
-	if (vm == NULL)
+	sigset_t set;
+
+	if (vm == NULL) {
+		spawner_stop(spawner);
 		return NULL;
+	}
 	memset(vm, 0, sizeof(*vm));
+	vm->spawner = *spawner;
+	vm->pid = getpid();
+	vm->owner = geteuid();
+	pthread_mutex_init(&vm->gate, NULL);
+	pthread_cond_init(&vm->gate_moved, NULL);
 	TAILQ_INIT(&vm->clients);
 	vm->layout_only = layout_only;
 	vm->made_ns = vm->stage_ns = time_now_ns();
 	/* Guest time begins at zero. */
 	vm->clock_offset_ns = -(int64_t)vm->made_ns;
-	vm->kernel_fd = vm->initrd_fd = -1;
+	vm->kernel_fd = vm->initrd_fd = vm->recorder_fd = -1;
+	vm->notify_fd = vm->signal_fd = -1;
 	vm->ram = MEMORY_NONE;
 	device_init(&vm->loader, vm);
 	vm->base = event_base_new();
@@ -570,13 +694,19 @@ vm_new(bool layout_only)
 	if (vm->on_tick == NULL || vm->on_notify == NULL)
 		goto fail;
 	event_add(vm->on_notify, NULL);
-	for (unsigned i = 0; i < ARRAY_LEN(signals); i++) {
-		vm->on_signal[i] =
-		    evsignal_new(vm->base, signals[i], on_signal, vm);
-		if (vm->on_signal[i] == NULL)
-			goto fail;
-		event_add(vm->on_signal[i], NULL);
-	}
+	/* By an fd: a handler would take more system calls. */
+	sigemptyset(&set);
+	for (unsigned i = 0; i < ARRAY_LEN(signals); i++)
+		sigaddset(&set, signals[i]);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	vm->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (vm->signal_fd < 0)
+		goto fail;
+	vm->on_signal = event_new(
+	    vm->base, vm->signal_fd, EV_READ | EV_PERSIST, on_signal, vm);
+	if (vm->on_signal == NULL)
+		goto fail;
+	event_add(vm->on_signal, NULL);
 	set_tick(vm, TICK_MS);
 	return vm;
 fail:
@@ -603,7 +733,7 @@ void
 vm_free(struct vm *vm)
 {
 	struct event *events[] = { vm->on_listen, vm->on_notify, vm->on_tick,
-		vm->on_signal[0], vm->on_signal[1], vm->on_signal[2] };
+		vm->on_signal };
 	bool running = false;
 
 	for (unsigned i = 0; i < vm->nvcpus; i++)
@@ -622,6 +752,9 @@ vm_free(struct vm *vm)
 	memory_destroy(&vm->ram);
 	if (vm->notify_fd >= 0)
 		close(vm->notify_fd);
+	if (vm->signal_fd >= 0)
+		close(vm->signal_fd);
+	spawner_stop(&vm->spawner);
 	channel_free(&vm->create);
 	for (unsigned i = 0; i < ARRAY_LEN(events); i++)
 		if (events[i] != NULL)

@@ -24,11 +24,14 @@
 #include "proto/channel.h"
 #include "proto/exitcodes.h"
 #include "sandbox/sandbox.h"
+#include "vmmd/icount.h"
 #include "vmmd/intercept.h"
 #include "vmmd/layout.h"
 #include "vmmd/manifest.h"
 #include "vmmd/memory.h"
 #include "vmmd/pci.h"
+#include "vmmd/proc.h"
+#include "vmmd/spawner.h"
 #include "vmmd/supervisor.h"
 #include "vmmd/wiring.h"
 
@@ -53,12 +56,18 @@ struct process {
 	struct event *on_message, *on_exit;
 	bool greeted; /* it has said hello, and may be configured */
 	bool hung_up;
+	bool retired; /* a spare that is killed for no fault of its own */
 	char kill_reason[96]; /* why the broker killed it; "" */
+	int program; /* an fd, borrowed; -1: its device's */
+	int signal, status; /* of its end: one of them is not 0, or both are */
 	char failure[VM_TEXT]; /* its last words */
+	char build[48]; /* as its hello says */
 };
 
 void process_init(struct process *p, struct device *d);
 bool process_is_there(const struct process *p);
+/* Tell the spawner what its process is.  0 or -errno. */
+int process_prepare(struct device *d);
 /* Start it; it is to say hello.  0, or -errno with err filled in or not: then
  * process_forget() is the caller's. */
 int process_start(struct process *p, char *err, size_t size);
@@ -102,6 +111,25 @@ struct device_link {
 	int data[2], space[2]; /* eventfds */
 };
 
+/* See vmmd/upgrade.h. */
+enum upgrade_stage {
+	UPGRADE_NONE,
+	UPGRADE_STARTING, /* the new program has not said hello */
+	UPGRADE_FINISHING, /* the old one has been told to finish */
+	UPGRADE_TAKING_OVER, /* the new one is configured */
+};
+
+struct upgrade {
+	enum upgrade_stage stage;
+	struct event *on_timer;
+	int program; /* fd of the new one; -1: the device's own */
+	struct client *client; /* NULL: it is gone */
+	uint64_t seq, finish_ns;
+	struct manifest manifest; /* of the new one */
+	struct memory mem; /* a store of another shape, to be converted to */
+	struct store store;
+};
+
 /* A question of a client's that the device has not answered. */
 struct device_question {
 	struct client *client; /* NULL: none, or it is gone */
@@ -115,10 +143,14 @@ struct device {
 	bool loader, is_inline;
 	const Bulkhead__DeviceConfig *config; /* NULL: the loader */
 
-	/* Two processes at most: the one that is the device, and a spare that
-	 * has been started and waits to be configured. */
-	struct process process[2], *now, *spare;
-	struct event *on_timer, *on_spare;
+	/* Three processes at most: the one that is the device, a spare that
+	 * has been started and waits to be configured, and the one that is to
+	 * take over in an upgrade. */
+	struct process process[3], *now, *spare, *next;
+	int program; /* fd of the last upgrade's; -1: as configured */
+	bool reprogrammed; /* it has been another than at the start */
+	struct upgrade upgrade;
+	struct event *on_timer, *on_spare, *on_health;
 	unsigned spares_lost; /* in a row */
 	int mounts; /* of the one that died last; -1 */
 
@@ -156,6 +188,8 @@ struct device {
 	struct port *port;
 	struct budget budget;
 	struct backoff backoff;
+	enum policy policy;
+	struct health health;
 };
 
 void device_init(struct device *d, struct vm *vm);
@@ -174,6 +208,15 @@ void device_fill_placement(struct placement_message *m, struct device *d);
 bool device_resolve(struct device *d);
 /* After the layout: make what outlives it, and bind it.  0 or -errno. */
 int device_build(struct device *d);
+/* A store for a state as the manifest has it, with what is counted in the
+ * present one.  0 or -errno. */
+int device_make_store(const struct device *d, const struct manifest *m,
+    struct memory *mem, struct store *store);
+/* From now on it is the device's; *mem is emptied. */
+void device_take_store(
+    struct device *d, struct memory *mem, const struct store *store);
+/* Its Configure, packed, to be freed; NULL: no memory. */
+uint8_t *device_pack_configure(struct device *d, size_t *size);
 /* Send configure or load, and see to it that it gets on with it. */
 void device_configure(struct device *d);
 /* 0 or -errno. */
@@ -186,7 +229,7 @@ void device_finish(struct device *d);
 void device_want_spare(struct device *d, uint64_t delay_ns);
 /* Has it a process? */
 bool device_has_host(const struct device *d);
-/* Every so often: is it hung? */
+/* Every so often: has it broken the rules, or left a question? */
 void device_check(struct device *d, uint64_t now_ns);
 const char *device_state_name(const struct device *d);
 /* Have the device change parameters, and its client answered.  0 or -errno. */
@@ -238,24 +281,6 @@ int faults_inject(struct device *d, const Bulkhead__FaultPlan *plan);
 void
 faults_describe(struct client *c, uint64_t seq, struct device *d, bool clear);
 
-/* ---- proc.c: what the kernel knows of a process ---- */
-
-struct proc_memory {
-	uint64_t ram_mapped; /* bytes of mappings of guest RAM */
-	uint64_t private_bytes; /* of no one else's */
-};
-
-/* Open /proc, once and for all. */
-void proc_init(void);
-/* Is a uid of the host one that our user namespace has? */
-bool proc_uid_is_mapped(uid_t uid);
-/* An fd that keeps its mount namespace; -1. */
-int proc_hold_mounts(pid_t pid);
-/* Zeroes for what cannot be read. */
-void proc_memory(pid_t pid, struct proc_memory *out);
-uint64_t proc_cpu_ns(pid_t pid);
-uint64_t proc_thread_cpu_ns(pthread_t thread);
-
 /* ---- vcpu.c ---- */
 
 struct vcpu {
@@ -270,7 +295,9 @@ struct vcpu {
 int vcpu_create_all(struct vm *vm, char *err, size_t size);
 /* Put vCPU 0 at the loaded image's entry.  0 or -errno. */
 int vcpu_set_entry(struct vm *vm, const Bulkhead__Loaded *entry);
+/* Make their threads, which wait; and then let them run. */
 int vcpu_start_all(struct vm *vm);
+void vcpu_release_all(struct vm *vm);
 /* Stop and join every vCPU thread.  False: one does not stop. */
 bool vcpu_stop_all(struct vm *vm);
 void vcpu_destroy_all(struct vm *vm);
@@ -289,10 +316,17 @@ enum vm_stage {
 
 struct vm {
 	struct event_base *base;
-	struct event *on_listen, *on_notify, *on_tick, *on_signal[3];
+	struct event *on_listen, *on_notify, *on_tick, *on_signal;
+	int signal_fd;
 	TAILQ_HEAD(client_list, client) clients;
 	unsigned nclients;
 	bool layout_only, detach;
+	struct spawner spawner;
+	pid_t pid; /* our own */
+	uid_t owner;
+	/* Of our own sandbox; confine.h. */
+	uint64_t sandbox_steps; /* SANDBOX_* */
+	unsigned sandbox_calls;
 	enum vm_stage stage;
 	uint64_t made_ns, stage_ns, run_ns;
 	int64_t clock_offset_ns;
@@ -301,6 +335,8 @@ struct vm {
 	const Bulkhead__CreateVm *config;
 	unsigned nprograms; /* the first of those fds */
 	int kernel_fd, initrd_fd; /* borrowed from there */
+	int recorder_fd; /* borrowed; -1: no black boxes */
+	struct budget boxes;
 	enum sandbox_mode sandbox;
 	uint64_t spin_ns;
 	uint32_t device_spin_us;
@@ -322,18 +358,26 @@ struct vm {
 
 	struct vcpu vcpu[RING_MAX_VCPUS];
 	unsigned nvcpus;
+	struct icount icount; /* if config->icount is not 0 */
 
 	/* Also of the vCPUs' threads. */
 	atomic_bool stopping;
+	/* vCPUs begin together. */
+	pthread_mutex_t gate;
+	pthread_cond_t gate_moved;
+	unsigned waiting; /* at the gate */
+	bool gate_open;
 	int notify_fd;
 	atomic_int vcpu_stopped; /* enum hv_stop + 1 of the first; 0: none */
 	char vcpu_text[VM_TEXT]; /* written before vcpu_stopped */
 
 	int end_reason; /* BULKHEAD__END_REASON__... */
 	char end_text[VM_TEXT];
+	char icount_text[VM_TEXT];
 };
 
-struct vm *vm_new(bool layout_only);
+/* NULL: out of memory; *spawner is the VM's in any case. */
+struct vm *vm_new(bool layout_only, struct spawner *spawner);
 /* The owner's create message.  Takes what it needs of it. */
 void vm_create(struct vm *vm, struct channel_message *m);
 /* Something changed: go on to the next stage if all is there. */

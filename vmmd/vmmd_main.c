@@ -35,6 +35,7 @@ int
 main(int argc, char **argv)
 {
 	bool layout_only = false;
+	struct spawner spawner;
 	struct vm *vm;
 	int code;
 
@@ -61,8 +62,15 @@ main(int argc, char **argv)
 	fcntl(CLIENT_FD, F_SETFD, FD_CLOEXEC);
 	fcntl(LISTEN_FD, F_SETFD, FD_CLOEXEC);
 	signal(SIGPIPE, SIG_IGN);
+	/* Before anybody is heard, and before there is anything that it could
+	 * have of ours. */
+	if (spawner_start(&spawner) < 0) {
+		fputs("vmmd: cannot fork\n", stderr);
+		return EXIT_ERROR;
+	}
+	fcntl(CLIENT_FD, F_SETFL, O_NONBLOCK);
 	proc_init();
-	vm = vm_new(layout_only);
+	vm = vm_new(layout_only, &spawner);
 	if (vm == NULL || client_add(vm, CLIENT_FD, true) < 0) {
 		fputs("vmmd: out of memory\n", stderr);
 		return EXIT_ERROR;

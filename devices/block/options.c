@@ -269,8 +269,7 @@ find_size(struct device *dev, struct block_backend *b, uint64_t set)
 	} else if (set > 0) {
 		return (int64_t)set;
 	} else if (size == 0) {
-		device_log_line(dev,
-		    "disk: the file is empty (a block device needs size=)");
+		device_log_line(dev, "disk: the file is empty");
 	} else if (size % s->block_size != 0) {
 		device_log_line(dev,
 		    "disk: its size, %lld bytes, is not a multiple of %u",

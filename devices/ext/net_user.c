@@ -12,7 +12,6 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <malloc.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -20,22 +19,19 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
 
 #include "devhost/device.h"
+#include "devices/ext/net_user_calls.h"
 #include "devices/ext/net_user_shim.h"
 #include "devices/net/frame.h"
 #include "devices/net/merge.h"
 #include "devices/net/user_options.h"
 #include "proto/base.h"
 #include "proto/packet.h"
-#include "sandbox/sandbox.h"
 
 #define LINK	  0u
 #define BATCH	  64u /* frames of one call */
-#define FDS	  1024u /* sockets that it may have */
+#define FDS	  512u /* sockets that it may have; 300 KiB each */
 #define FD_MAX	  4096u /* highest number of one */
 #define TIMERS	  4u
 #define HEADROOM  64u /* slots that must be free to read from sockets */
@@ -573,44 +569,6 @@ static const struct device_option options[] = {
 	{ "ipv6", "on or off" },
 };
 
-#define FCNTL(command, why)                                  \
-	{                                                    \
-		.nr = __NR_fcntl, .reason = why, .nargs = 1, \
-		.args = { { 1, SANDBOX_EQ, command, 0 } },   \
-	}
-#define SOCKET(family, why)                                   \
-	{                                                     \
-		.nr = __NR_socket, .reason = why, .nargs = 1, \
-		.args = { { 0, SANDBOX_EQ, family, 0 } },     \
-	}
-#define IOCTL(command, why)                                  \
-	{                                                    \
-		.nr = __NR_ioctl, .reason = why, .nargs = 1, \
-		.args = { { 1, SANDBOX_EQ, command, 0 } },   \
-	}
-
-static const struct sandbox_syscall syscalls[] = {
-	SOCKET(AF_INET, "the guest's connections, IPv4"),
-	SOCKET(AF_INET6, "the same, IPv6"),
-	{ .nr = __NR_connect, .reason = "open one" },
-	{ .nr = __NR_bind, .reason = "a port forward" },
-	{ .nr = __NR_listen, .reason = "a port forward" },
-	{ .nr = __NR_accept, .reason = "a connection to it" },
-	{ .nr = __NR_sendto, .reason = "send() and sendto()" },
-	{ .nr = __NR_recvfrom, .reason = "recv() and recvfrom()" },
-	{ .nr = __NR_shutdown, .reason = "half-closed connections" },
-	{ .nr = __NR_setsockopt, .reason = "TTL, no delay, address reuse" },
-	{ .nr = __NR_getsockopt, .reason = "did the connection fail?" },
-	{ .nr = __NR_getsockname, .reason = "the port of a forward" },
-	{ .nr = __NR_getpeername, .reason = "the other end" },
-	FCNTL(F_GETFL, "non-blocking sockets"),
-	FCNTL(F_SETFL, "non-blocking sockets"),
-	FCNTL(F_GETFD, "close on exec"),
-	FCNTL(F_SETFD, "close on exec"),
-	IOCTL(FIONREAD, "the size of a datagram"),
-	IOCTL(FIONBIO, "non-blocking sockets"),
-};
-
 static const struct device_ops ops = {
 	.reset = user_reset,
 	.configure = user_configure,
@@ -645,8 +603,8 @@ static const struct device_type net_user = {
 	.ncounters = ARRAY_LEN(counters),
 	.options = options,
 	.noptions = ARRAY_LEN(options),
-	.syscalls = syscalls,
-	.nsyscalls = ARRAY_LEN(syscalls),
+	.syscalls = net_user_syscalls,
+	.nsyscalls = NET_USER_SYSCALLS,
 	.ops = &ops,
 };
 DEVTYPE_REGISTER(net_user);

@@ -98,7 +98,7 @@ static int
 start(struct device *dev, bool fresh UNUSED)
 {
 	struct nbd_context *c = device_context(dev);
-	const struct nbd_state *s = device_state(dev);
+	struct nbd_state *s = device_state(dev);
 	struct nbd_options o = {
 		.block_size = s->block.block_size,
 		.request_timeout_s = s->request_timeout_s,
@@ -116,6 +116,9 @@ start(struct device *dev, bool fresh UNUSED)
 		nbd_reconnect(&c->nbd, fd);
 	if (rc < 0)
 		return rc;
+	/* Before the driver looks. */
+	if (s->block.size == 0 && c->nbd.read_only)
+		s->block.read_only = 1;
 	return block_start(dev, &c->nbd.backend, -1, -1);
 }
 
@@ -134,6 +137,7 @@ static const char *const files[] = {
 };
 
 static const struct device_option options[] = {
+	VIRTIO_OPTIONS,
 	BLOCK_OPTIONS,
 	{ "export", "name of the server's export (its default one)" },
 	{ "on-loss",

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 
+#include "devices/net/merge.h"
 #include "tests/nic_bench.h"
 
 #define STEPS_MAX 200u
@@ -41,10 +42,25 @@ take_bytes(struct input *in, void *to, size_t n)
 
 /* ---- the frame code alone ---- */
 
+/* Segments of whatever kind, merged or not: a merged frame may be sent. */
+static void
+merge(struct frame_merge *m, const uint8_t *segment, size_t n)
+{
+	struct net_header h;
+	size_t bytes;
+
+	if (frame_merge_add(m, segment, n))
+		return;
+	bytes = frame_merge_take(m, &h);
+	BUG_ON(bytes > 0 && frame_check(&h, bytes, ~0u) != 0);
+	(void)frame_merge_add(m, segment, n);
+}
+
 static void
 fuzz_frame(struct input *in)
 {
 	static uint8_t out[FRAME_MAX];
+	static struct frame_merge merged;
 	struct frame_layout l;
 	struct frame_cut cut;
 	struct net_header h = { 0 };
@@ -68,9 +84,11 @@ fuzz_frame(struct input *in)
 			while ((m = frame_cut_next(&cut, out)) > 0) {
 				BUG_ON(m > FRAME_MAX);
 				payload += m - cut.layout.payload;
+				merge(&merged, out, m);
 			}
 			BUG_ON(payload != n - cut.layout.payload);
 		}
+		merge(&merged, frame, n);
 		frame_complete(&h, frame, n);
 		BUG_ON(h.flags & NET_NEEDS_CSUM);
 	}

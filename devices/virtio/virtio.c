@@ -1,5 +1,6 @@
 /* Virtio devices: queues, interrupts, and what the host calls. */
 #include <errno.h>
+#include <string.h>
 
 #include "devices/virtio/virtio_impl.h"
 #include "proto/base.h"
@@ -220,7 +221,12 @@ static int
 virtio_configure(struct device *dev, const char *key, const char *val)
 {
 	const struct virtio_class *c = virtio_class_of(dev);
+	struct virtio_state *s = device_state(dev);
 
+	if (strcmp(key, "packed") == 0) {
+		s->split = strcmp(val, "off") == 0;
+		return s->split || strcmp(val, "on") == 0 ? 0 : -EINVAL;
+	}
 	return c->configure != NULL ? c->configure(dev, key, val) : -ENOENT;
 }
 

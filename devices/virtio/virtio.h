@@ -15,6 +15,12 @@
 
 #define VIRTIO_QUEUES_MAX 17u
 
+/* Options of every virtio device; for the list of its own. */
+#define VIRTIO_OPTIONS                                              \
+	{                                                           \
+		"packed", "offer packed virtqueues: on or off (on)" \
+	}
+
 /* Reserved feature bits; virtio 1.2, section 6. */
 #define VIRTIO_F_INDIRECT_DESC	 (1ull << 28)
 #define VIRTIO_F_EVENT_IDX	 (1ull << 29)
@@ -111,7 +117,7 @@ struct virtio_state {
 	uint8_t status; /* enum virtio_status bits */
 	uint8_t generation; /* of the configuration */
 	uint8_t isr; /* bit 0: queue, bit 1: configuration */
-	uint8_t pad;
+	uint8_t split; /* 1: packed virtqueues are not offered */
 	uint64_t epoch; /* counts resets of queues, so that a process knows
 			 * a queue anew */
 	uint64_t queue_epoch[VIRTIO_QUEUES_MAX];

@@ -18,8 +18,10 @@ static uint64_t
 offered(struct device *dev)
 {
 	const struct virtio_class *c = virtio_class_of(dev);
+	const struct virtio_state *s = device_state(dev);
+	uint64_t all = FEATURES_ALL & ~(s->split ? VIRTIO_F_RING_PACKED : 0);
 
-	return FEATURES_ALL | (c->in_order ? VIRTIO_F_IN_ORDER : 0) |
+	return all | (c->in_order ? VIRTIO_F_IN_ORDER : 0) |
 	    (c->offered != NULL ? c->offered(dev) : c->features);
 }
 

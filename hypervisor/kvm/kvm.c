@@ -5,7 +5,10 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#define KVM_DEVICE "/dev/kvm"
 
 /* Three pages below the BIOS, where VT-x without unrestricted guests keeps a
  * task state segment and a page table of its own. */
@@ -79,7 +82,8 @@ partition_create(const struct hv_config *config, struct hv_partition **out)
 	p->kvm = p->vm = -1;
 	p->ncpus = config->vcpus;
 	pthread_mutex_init(&p->lock, NULL);
-	p->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	p->kvm = config->has_device ? fcntl(config->device, F_DUPFD_CLOEXEC, 0)
+				    : open(KVM_DEVICE, O_RDWR | O_CLOEXEC);
 	if (p->kvm < 0) {
 		r = -errno;
 		goto fail;
@@ -151,9 +155,20 @@ memory_set(struct hv_partition *p, unsigned slot, hv_gpa gpa, uint64_t size,
 	return err;
 }
 
+static const unsigned long requests[] = { KVM_RUN, KVM_IRQFD, KVM_IOEVENTFD,
+	KVM_SET_GSI_ROUTING, KVM_SIGNAL_MSI, KVM_IRQ_LINE, KVM_GET_REGS };
+
+static const int calls[] = { __NR_gettid, __NR_getpid, __NR_tgkill,
+	__NR_rt_sigreturn };
+
 const struct hv_backend hv_kvm = {
 	.name = "kvm",
 	.title = "the kernel's KVM (VT-x, SVM)",
+	.device = KVM_DEVICE,
+	.requests = requests,
+	.nrequests = ARRAY_LEN(requests),
+	.calls = calls,
+	.ncalls = ARRAY_LEN(calls),
 	.probe = kvm_probe,
 	.partition_create = partition_create,
 	.partition_destroy = partition_destroy,

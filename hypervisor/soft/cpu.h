@@ -292,6 +292,11 @@ struct cpu {
 	struct insn *link; /* row whose imm wants the next block's address */
 	bool over; /* END() has been: for dispatch without tail calls */
 	uint64_t insns; /* instructions done, roughly */
+	/* icount.c: instructions done before the running block, its first row
+	 * (NULL: none runs), the row before which it was left early, and the
+	 * count from which on to look at the timers. */
+	uint64_t icount, icount_due;
+	const struct insn *icount_first, *icount_cut;
 
 	struct machine *machine;
 	struct lapic *lapic;

@@ -90,6 +90,7 @@ OP(op_block_end)
 
 OP(op_block_stale)
 {
+	c->icount_cut = i;
 	c->rip = insn_ip(c, i);
 	END(c);
 }

@@ -87,6 +87,7 @@ go_on(struct cpu *c, const struct insn *i, const struct string *s, bool *leave)
 	if (LIKELY(!atomic_load_explicit(&c->attention, memory_order_relaxed)))
 		return true;
 	*leave = true;
+	c->icount_cut = i + 1;
 	c->rip = insn_ip(c, i);
 	return false;
 }

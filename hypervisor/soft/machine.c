@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 #include "hypervisor/soft/machine_impl.h"
 
@@ -157,8 +158,15 @@ handler_call(struct cpu *c, struct hv_access *a)
 static void
 outside(struct cpu *c, struct hv_access *a)
 {
-	if (!machine_ring_bell(partition_of(c->machine), a))
+	struct hv_partition *p = partition_of(c->machine);
+
+	if (!machine_ring_bell(p, a)) {
 		handler_call(c, a);
+		if (p->icount != 0)
+			icount_look_soon(p);
+	} else if (p->icount != 0) {
+		icount_tell(p);
+	}
 }
 
 /* An access to one of the 32-bit registers at multiples of 16: `at` is its
@@ -296,12 +304,15 @@ partition_create(const struct hv_config *config, struct hv_partition **out)
 	struct hv_partition *p;
 	int err;
 
-	if (config->vcpus < 1 || config->vcpus > MACHINE_CPUS)
+	if (config->vcpus < 1 || config->vcpus > MACHINE_CPUS ||
+	    config->icount > MACHINE_ICOUNT ||
+	    (config->icount != 0 && config->vcpus > 1))
 		return -EINVAL;
 	p = calloc(1, sizeof(*p));
 	if (!p)
 		return -ENOMEM;
 	p->ncpus = config->vcpus;
+	p->icount = config->icount;
 	p->map = slot_map_build(p);
 	if (!p->map) {
 		free(p);
@@ -370,6 +381,8 @@ vcpu_create(struct hv_partition *p, unsigned index, struct hv_vcpu **out)
 	v->cpu.machine = (struct machine *)p;
 	v->cpu.lapic = &v->lapic;
 	v->cpu.index = index;
+	if (p->icount != 0)
+		atomic_store(&v->cpu.attention, ATT_STEP);
 	atomic_store(&v->due_ns, UINT64_MAX);
 	err = block_cache_create(&v->cpu);
 	if (err) {
@@ -414,9 +427,15 @@ now_ns(struct hv_partition *p)
 	return machine_now_ns((struct machine *)p);
 }
 
+/* Timers; level interrupts; beginnings of threads that were made before. */
+static const int calls[] = { __NR_timerfd_settime, __NR_poll,
+	__NR_set_robust_list, __NR_rseq };
+
 const struct hv_backend hv_soft = {
 	.name = "soft",
 	.title = "software processor, runs everywhere",
+	.calls = calls,
+	.ncalls = ARRAY_LEN(calls),
 	.probe = probe,
 	.partition_create = partition_create,
 	.partition_destroy = partition_destroy,
@@ -438,4 +457,5 @@ const struct hv_backend hv_soft = {
 	.partition_get = machine_partition_get,
 	.partition_set = machine_partition_set,
 	.now_ns = now_ns,
+	.icount = icount_insns,
 };

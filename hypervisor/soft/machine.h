@@ -61,6 +61,10 @@ uint64_t lapic_tpr_get(struct cpu *c); /* CR8 */
 void lapic_tpr_set(struct cpu *c, uint64_t value);
 uint64_t lapic_deadline_get(struct cpu *c); /* IA32_TSC_DEADLINE */
 void lapic_deadline_set(struct cpu *c, uint64_t value);
+/* Does time follow instructions?  Then the run loop counts them (icount.c). */
+bool machine_counts(const struct machine *m);
+/* At a block's end, from c->icount_due on: timers, devices, interrupts. */
+void icount_look(struct cpu *c);
 /* Run what is due (LAPIC timers, PIT); called on ATT_TIMER and at sleep. */
 void machine_timers(struct cpu *c);
 

@@ -5,6 +5,7 @@
  *	machine_irq.c   lines, messages, irqfds, doorbells
  *	machine_time.c  clocks, timers, sleep
  *	machine_state.c saved state
+ *	icount.c        time by instructions
  *
  * Locks, outermost first: slots_lock; lock (chips, lines, irqfds); bells_lock;
  * timer_lock; a LAPIC's own.  The access handler is called with none of them.
@@ -13,6 +14,7 @@
 #define SOFT_MACHINE_IMPL_H
 
 #include <pthread.h>
+#include <time.h>
 
 #include "hypervisor/soft/block.h"
 #include "hypervisor/soft/ioapic.h"
@@ -26,6 +28,7 @@
 #define MACHINE_LINES  24
 #define MACHINE_IRQFDS 512
 #define MACHINE_BELLS  512
+#define MACHINE_ICOUNT 1000000 /* instructions per us, at most */
 
 /* Where a vCPU's thread is; what memory_set() must wait for. */
 enum machine_where { WHERE_OUT, WHERE_GUEST, WHERE_HANDLER };
@@ -102,6 +105,12 @@ struct hv_partition {
 
 	int64_t tsc_offset; /* machine's TSC = host's + offset */
 	uint32_t tsc_khz;
+	/* Instructions per microsecond; 0: time is the host's.  The rest is
+	 * the one vCPU's. */
+	uint32_t icount;
+	bool icount_told; /* a device has something to look at */
+	uint64_t icount_skipped_ns; /* of sleep */
+	uint64_t icount_device_ns; /* when a device wants to be asked */
 
 	pthread_mutex_t timer_lock;
 	pthread_t timer_thread;
@@ -154,6 +163,23 @@ void machine_pit_changed(struct hv_partition *p);
 void machine_timer_changed(struct hv_vcpu *v);
 /* Guest time and TSC go on from these. */
 void machine_time_set(struct hv_partition *p, uint64_t tsc);
+
+/* Of a vCPU's timers; UINT64_MAX: none. */
+uint64_t machine_due_ns(struct hv_partition *p, struct hv_vcpu *v);
+/* Wait for attention, asleep, at most until the host's time `until`. */
+void machine_wait(struct hv_vcpu *v, const struct timespec *until);
+
+/* ---- icount.c: p->icount is not 0 ---- */
+/* What all guest time is made from. */
+uint64_t icount_ns(const struct hv_partition *p);
+uint64_t icount_insns(struct hv_partition *p);
+/* Have the vCPU look at the end of its block; its own thread. */
+void icount_look_soon(struct hv_partition *p);
+/* A doorbell was rung, or a level interrupt ended. */
+void icount_tell(struct hv_partition *p);
+void icount_sleep(struct hv_vcpu *v);
+/* The thread of the irqfds: none with icount. */
+void machine_irqfds_look(struct hv_partition *p);
 
 /* ---- machine_state.c ---- */
 int machine_vcpu_get(struct hv_vcpu *v, struct hv_vcpu_state *state);

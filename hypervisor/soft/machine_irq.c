@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -68,6 +69,8 @@ resample(struct hv_partition *p, unsigned gsi)
 		if (f->fd >= 0 && f->gsi == gsi && f->resample >= 0)
 			eventfd_write(f->resample, 1);
 	}
+	if (p->icount != 0)
+		icount_tell(p);
 }
 
 static void
@@ -318,6 +321,32 @@ irqfd_event(struct hv_partition *p, uint64_t tag)
 	pthread_mutex_unlock(&p->lock);
 }
 
+static int
+tag_compare(const void *a, const void *b)
+{
+	const struct epoll_event *x = a, *y = b;
+	uint32_t m = (uint32_t)x->data.u64, n = (uint32_t)y->data.u64;
+
+	return m < n ? -1 : m > n;
+}
+
+void
+machine_irqfds_look(struct hv_partition *p)
+{
+	struct epoll_event ev[MACHINE_IRQFDS];
+	int n;
+
+	if (p->epoll < 0)
+		return;
+	n = epoll_wait(p->epoll, ev, ARRAY_LEN(ev), 0);
+	if (n <= 0)
+		return;
+	/* Not in the order in which they were written: that is chance. */
+	qsort(ev, (size_t)n, sizeof(ev[0]), tag_compare);
+	for (int i = 0; i < n; i++)
+		irqfd_event(p, ev[i].data.u64);
+}
+
 static void *
 irqfd_loop(void *arg)
 {
@@ -347,6 +376,9 @@ irqfd_thread_start(struct hv_partition *p)
 	if (p->epoll >= 0)
 		return 0;
 	p->epoll = epoll_create1(EPOLL_CLOEXEC);
+	/* With icount the vCPU looks itself. */
+	if (p->icount != 0)
+		return p->epoll < 0 ? -errno : 0;
 	p->epoll_stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	ev.data.u64 = UINT64_MAX;
 	if (p->epoll < 0 || p->epoll_stop < 0 ||
@@ -530,12 +562,13 @@ machine_irq_init(struct hv_partition *p)
 void
 machine_irq_fini(struct hv_partition *p)
 {
-	if (p->epoll >= 0) {
+	if (p->epoll_stop >= 0) {
 		eventfd_write(p->epoll_stop, 1);
 		pthread_join(p->irqfd_thread, NULL);
-		close(p->epoll);
 		close(p->epoll_stop);
 	}
+	if (p->epoll >= 0)
+		close(p->epoll);
 	pthread_mutex_destroy(&p->lock);
 	pthread_mutex_destroy(&p->bells_lock);
 }

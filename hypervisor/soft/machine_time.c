@@ -75,10 +75,19 @@ host_tsc(void)
 	return host_tsc_khz ? __rdtsc() : time_now_ns();
 }
 
+/* What the machine's TSC is, but for its offset. */
+static uint64_t
+source(const struct hv_partition *p)
+{
+	return p->icount != 0 ? icount_ns(p) : host_tsc();
+}
+
 uint64_t
 machine_tsc(struct machine *m)
 {
-	return host_tsc() + (uint64_t)partition_of(m)->tsc_offset;
+	struct hv_partition *p = partition_of(m);
+
+	return source(p) + (uint64_t)p->tsc_offset;
 }
 
 uint32_t
@@ -91,7 +100,7 @@ uint64_t
 machine_now_ns(const struct machine *m)
 {
 	const struct hv_partition *p = (const struct hv_partition *)m;
-	uint64_t tsc = host_tsc() + (uint64_t)p->tsc_offset;
+	uint64_t tsc = source(p) + (uint64_t)p->tsc_offset;
 
 	return (
 	    uint64_t)((unsigned __int128)tsc * NS_PER_KHZ_TICK / p->tsc_khz);
@@ -100,13 +109,13 @@ machine_now_ns(const struct machine *m)
 void
 machine_time_set(struct hv_partition *p, uint64_t tsc)
 {
-	p->tsc_offset = (int64_t)(tsc - host_tsc());
+	p->tsc_offset = (int64_t)(tsc - source(p));
 }
 
 /* ---- timers ---- */
 
-static uint64_t
-vcpu_due_ns(struct hv_partition *p, struct hv_vcpu *v)
+uint64_t
+machine_due_ns(struct hv_partition *p, struct hv_vcpu *v)
 {
 	uint64_t due = atomic_load(&v->due_ns);
 
@@ -143,6 +152,10 @@ thread_set(struct hv_partition *p, uint64_t due)
 static void
 thread_tell(struct hv_partition *p, uint64_t due)
 {
+	if (p->icount != 0) {
+		icount_look_soon(p);
+		return;
+	}
 	if (due >= atomic_load(&p->timer_wake_ns))
 		return;
 	pthread_mutex_lock(&p->timer_lock);
@@ -168,7 +181,7 @@ timer_scan(struct hv_partition *p)
 		if (!v || atomic_load(&v->asleep) ||
 		    atomic_load(&v->timer_told))
 			continue;
-		due = vcpu_due_ns(p, v);
+		due = machine_due_ns(p, v);
 		if (due <= now) {
 			atomic_store(&v->timer_told, 1);
 			machine_attend(&v->cpu, ATT_TIMER);
@@ -255,7 +268,7 @@ machine_timers(struct cpu *c)
 		pit_run(p);
 	atomic_store(&v->due_ns, lapic_due_ns(&v->lapic));
 	if (!atomic_load(&v->asleep))
-		thread_tell(p, vcpu_due_ns(p, v));
+		thread_tell(p, machine_due_ns(p, v));
 }
 
 /* ---- sleep ---- */
@@ -279,15 +292,30 @@ machine_attend(struct cpu *c, uint32_t bits)
 }
 
 void
+machine_wait(struct hv_vcpu *v, const struct timespec *until)
+{
+	uint32_t seen = ATT_STEP;
+
+	atomic_store(&v->asleep, 1);
+	if (atomic_load(&v->cpu.attention) == seen)
+		futex(&v->cpu.attention, FUTEX_WAIT_BITSET, seen, until);
+	atomic_store(&v->asleep, 0);
+}
+
+void
 machine_sleep(struct cpu *c)
 {
 	struct hv_vcpu *v = vcpu_of(c);
 	struct hv_partition *p = partition_of(c->machine);
 	bool expired = false;
 
+	if (p->icount != 0) {
+		icount_sleep(v);
+		return;
+	}
 	atomic_store(&v->asleep, 1);
 	while (!expired && !atomic_load(&c->attention)) {
-		uint64_t due = vcpu_due_ns(p, v);
+		uint64_t due = machine_due_ns(p, v);
 		struct timespec ts;
 
 		if (due == UINT64_MAX) {
@@ -304,7 +332,7 @@ machine_sleep(struct cpu *c)
 	if (expired)
 		machine_timers(c);
 	else
-		thread_tell(p, vcpu_due_ns(p, v));
+		thread_tell(p, machine_due_ns(p, v));
 }
 
 int
@@ -312,6 +340,15 @@ machine_time_init(struct hv_partition *p)
 {
 	int err;
 
+	if (p->icount != 0) {
+		p->timer_fd = -1;
+		p->tsc_khz = SOFT_TSC_KHZ_DEFAULT;
+		p->tsc_offset = SOFT_TSC_KHZ_DEFAULT;
+		atomic_store(&p->pit_due_ns, PIT_NEVER);
+		pit_init(&p->pit);
+		pthread_mutex_init(&p->timer_lock, NULL);
+		return 0;
+	}
 	p->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
 	if (p->timer_fd < 0)
 		return -errno;
@@ -334,11 +371,13 @@ machine_time_init(struct hv_partition *p)
 void
 machine_time_fini(struct hv_partition *p)
 {
-	pthread_mutex_lock(&p->timer_lock);
-	p->timer_stop = true;
-	thread_set(p, 0);
-	pthread_mutex_unlock(&p->timer_lock);
-	pthread_join(p->timer_thread, NULL);
+	if (p->timer_fd >= 0) {
+		pthread_mutex_lock(&p->timer_lock);
+		p->timer_stop = true;
+		thread_set(p, 0);
+		pthread_mutex_unlock(&p->timer_lock);
+		pthread_join(p->timer_thread, NULL);
+		close(p->timer_fd);
+	}
 	pthread_mutex_destroy(&p->timer_lock);
-	close(p->timer_fd);
 }

@@ -86,10 +86,37 @@ software_interrupt(struct cpu *c, op_fn *fn)
 	    (fn == op_into && (flags_get(c) & FL_OF));
 }
 
+/* A block whose instructions are counted; ATT_STEP is set all the time. */
+static void
+run_counted(struct cpu *c, struct insn *i)
+{
+	c->fault_insn = NULL;
+	c->icount_cut = NULL;
+	c->icount_first = i;
+	execute(c, i);
+	c->icount += c->icount_cut != NULL ? (uint64_t)(c->icount_cut - i)
+					   : block_of(i)->count;
+	c->icount_first = NULL;
+}
+
+/* The block that raised an exception, as far as it came. */
+static void
+count_raised(struct cpu *c)
+{
+	if (c->icount_first != NULL && c->fault_insn >= c->icount_first &&
+	    c->fault_insn < c->icount_first + BLOCK_INSNS)
+		c->icount += (uint64_t)(c->fault_insn - c->icount_first) + 1;
+	c->icount_first = NULL;
+}
+
 /* One block, and no way on from it. */
 static void
-run_alone(struct cpu *c, const struct insn *i)
+run_alone(struct cpu *c, struct insn *i)
 {
+	if (machine_counts(c->machine)) {
+		run_counted(c, i);
+		return;
+	}
 	atomic_fetch_or(&c->attention, ATT_STEP);
 	execute(c, i);
 	atomic_fetch_and(&c->attention, ~(uint32_t)ATT_STEP);
@@ -154,13 +181,16 @@ meets_no_breakpoint(struct cpu *c)
 static void
 run_loop(struct cpu *c)
 {
-	bool held = false;
+	bool held = false, counts = machine_counts(c->machine);
 
 	for (;;) {
 		bool single = c->shadow;
 
+		if (UNLIKELY(counts && c->icount >= c->icount_due))
+			icount_look(c);
 		if (UNLIKELY(atomic_load_explicit(
-			&c->attention, memory_order_relaxed))) {
+				 &c->attention, memory_order_relaxed) &
+			~(uint32_t)ATT_STEP)) {
 			c->link = NULL;
 			if (atomic_load(&c->attention) & ATT_CODE)
 				block_mail_read(c);
@@ -178,6 +208,8 @@ run_loop(struct cpu *c)
 		} else if (UNLIKELY(debug_on(c))) {
 			c->rflags &= ~FL_RF;
 			run_alone(c, next_block(c));
+		} else if (UNLIKELY(counts)) {
+			run_counted(c, next_block(c));
 		} else {
 			execute(c, next_block(c));
 		}
@@ -191,7 +223,10 @@ cpu_run(struct cpu *c)
 
 	c->unwind = &unwind;
 	if (setjmp(unwind) != 0) {
-		atomic_fetch_and(&c->attention, ~(uint32_t)ATT_STEP);
+		if (machine_counts(c->machine))
+			count_raised(c);
+		else
+			atomic_fetch_and(&c->attention, ~(uint32_t)ATT_STEP);
 		c->link = NULL;
 		c->shadow = false;
 		c->debug_hits = 0;

@@ -173,6 +173,7 @@ string_io(struct cpu *c, const struct insn *i,
 OP(op_ins)
 {
 	if (!string_io(c, i, ins_element)) {
+		c->icount_cut = i + 1;
 		c->rip = insn_ip(c, i);
 		END(c);
 	}
@@ -182,6 +183,7 @@ OP(op_ins)
 OP(op_outs)
 {
 	if (!string_io(c, i, outs_element)) {
+		c->icount_cut = i + 1;
 		c->rip = insn_ip(c, i);
 		END(c);
 	}

@@ -182,9 +182,13 @@ wall_clock_write(struct cpu *c, uint64_t v)
 	c->kvm_wall_clock = v;
 	if (v == 0)
 		return;
-	clock_gettime(CLOCK_REALTIME, &now);
-	ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec -
-	    clock_ns(c);
+	if (machine_counts(c->machine)) {
+		ns = ICOUNT_EPOCH_NS;
+	} else {
+		clock_gettime(CLOCK_REALTIME, &now);
+		ns = (uint64_t)now.tv_sec * 1000000000u +
+		    (uint64_t)now.tv_nsec - clock_ns(c);
+	}
 	phys_read(c, v, &w.version, sizeof(w.version));
 	w.version = (w.version | 1) + 2;
 	w.sec = (uint32_t)(ns / 1000000000u);

@@ -233,7 +233,7 @@ run_program(const struct program *t)
 {
 	const struct hv_config config = { .vcpus = 1 };
 	struct guest g = { 0 };
-	const struct hv_handler handler = { access_port, &g };
+	const struct hv_handler handler = { .access = access_port, .ctx = &g };
 	enum hv_stop stop;
 
 	g.mem = mmap(NULL, MEM_SIZE, PROT_READ | PROT_WRITE,
