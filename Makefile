@@ -92,7 +92,7 @@ FUZZERS := $(patsubst %.c,$(O)/%,$(wildcard */*_fuzz.c */*/*_fuzz.c))
 # One binary per fuzzer that runs the corpus kept: part of the tests.
 REPLAYS := $(FUZZERS:%=%_replay)
 
-.PHONY: all check storm demo bench lint format fuzz install uninstall clean help \
+.PHONY: all check storm prove prove-broken demo bench lint format fuzz install uninstall clean help \
 	tests programs guests fuzzers
 all: programs guests ## build the programs and the guest programs of the tests
 
@@ -174,6 +174,10 @@ check: programs guests tests ## run every test; last line: N passed, N failed
 		scripts/coverage $(O); exit $$rc)
 storm: programs guests tests ## kill devices 10,000 times under a Linux guest's load
 	@BULKHEAD_BUILD=$(abspath $(O)) STORM_KILLS=$${STORM_KILLS:-10000} tests/linux_storm_test.sh
+prove: $(O)/tests/prover ## kill every device after every instruction, and count
+	@$(O)/tests/prover
+prove-broken: $(O)/tests/prover programs ## show that the prover finds rules switched off
+	@for rule in commit log overlap; do scripts/prove-broken $(O) $$rule || exit; done
 demo: programs ## boot a Linux guest, kill its devices, show that nothing was lost
 	@scripts/run-demo $(O)
 bench: programs guests tests ## measure, beside QEMU; writes o/bench.json
@@ -190,7 +194,7 @@ clean: ## remove o/
 	rm -rf o
 help: ## this list
 	@echo "make [MODE=rel|dbg|asan|tsan|cov] [CC=gcc|clang] [TARGET]"
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
 .DELETE_ON_ERROR:

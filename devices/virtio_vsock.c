@@ -329,6 +329,18 @@ run(struct device *dev)
 /* Without these the relay could shrink the memory under us: SIGBUS. */
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW)
 
+static void
+kick_relay(struct device *dev)
+{
+	uint8_t byte = 0;
+	struct iovec v = { &byte, 1 };
+	const struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1 };
+
+	/* A full link wakes it as well; that it is gone ready() will see.  Not
+	 * write(): no signal, please. */
+	(void)!sendmsg(device_file(dev, LINK), &m, MSG_NOSIGNAL);
+}
+
 static int
 vsock_start(struct device *dev, bool fresh UNUSED)
 {
@@ -347,7 +359,9 @@ vsock_start(struct device *dev, bool fresh UNUSED)
 	if (p == MAP_FAILED)
 		return -errno;
 	ctx->relay = p;
-	/* A former life may have died between a change and its kick. */
+	/* A former life may have died between a change and its kick; also when
+	 * it had disarmed the relay for it. */
+	kick_relay(dev);
 	ctx->kick = true;
 	relay_arm(&ctx->relay->device_armed);
 	return device_watch(dev, device_file(dev, LINK), EPOLLIN);
@@ -454,18 +468,6 @@ config_read(struct device *dev, void *config)
 	const struct state *s = device_state(dev);
 
 	memcpy(config, &s->vsock.cid, sizeof(s->vsock.cid));
-}
-
-static void
-kick_relay(struct device *dev)
-{
-	uint8_t byte = 0;
-	struct iovec v = { &byte, 1 };
-	const struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1 };
-
-	/* A full link wakes it as well; that it is gone ready() will see.  Not
-	 * write(): no signal, please. */
-	(void)!sendmsg(device_file(dev, LINK), &m, MSG_NOSIGNAL);
 }
 
 static void

@@ -207,6 +207,11 @@ store_commit(struct store *s)
 {
 	uint64_t n = atomic_load_explicit(s->commit, memory_order_relaxed) + 1;
 
+#ifdef BULKHEAD_BREAK_COMMIT
+	/* In place: `make prove-broken` shows that this is found. */
+	memcpy(s->slot[(n + 1) & 1], s->slot[n & 1], slot_size(s));
+	n++;
+#endif
 	/*
 	 * The commit.  Release: whoever sees the new count (a recovery, in
 	 * commits()) sees the slot that it names complete.

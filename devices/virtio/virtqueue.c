@@ -500,6 +500,11 @@ vq_push_many(
 	next =
 	    vq_position(q->nused + n, ring_position(q, q->nused + n, at, wrap));
 	vq_step(&log->busy, next);
+#ifdef BULKHEAD_BREAK_LOG
+	/* Struck out too early: `make prove-broken` shows that it is found. */
+	for (unsigned i = 0; i < n; i++)
+		vq_step(&log->entry[id[i]].order, 0);
+#endif
 	ring->use(q, id, written, n); /* the commit point */
 	for (unsigned i = 0; i < n; i++)
 		vq_step(&log->entry[id[i]].order, 0);

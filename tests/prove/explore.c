@@ -127,7 +127,7 @@ set_up(struct prover *p, const struct scenario *s)
 		BUG_ON(engine_start(&p->h.dev, set_options, p) != 0);
 		if (s->driver)
 			driver_open_sized(&p->d, &p->h, s->features,
-			    s->queue_size ? s->queue_size : 8);
+			    s->queue_size ? s->queue_size : 16);
 		if (s->prepare)
 			s->prepare(p);
 		harness_run(&p->h);
@@ -307,7 +307,7 @@ explore(const struct scenario *s, const struct explore_how *how,
 	uint32_t end, i;
 	const char *why;
 
-	p->step = true;
+	p->step = how->step_first;
 	set_up(p, s);
 	track_begin(p);
 	why = refer(p, &want);
@@ -316,7 +316,6 @@ explore(const struct scenario *s, const struct explore_how *how,
 	track_restore(p);
 	first_steps = track_steps(p);
 	end = track_states(p);
-	p->step = how->step;
 	for (i = 1; !why && i < (how->sample ? end : track_states(p));
 	     i += how->sample ? how->sample : 1) {
 		const char *differs;
@@ -327,6 +326,7 @@ explore(const struct scenario *s, const struct explore_how *how,
 			    p->type->name, s->name);
 			break;
 		}
+		p->step = how->step_every > 0 && i % how->step_every == 1;
 		differs = check(p, i, &want);
 		if (differs)
 			say_bad(p, t, bad, i, differs);

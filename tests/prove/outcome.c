@@ -43,7 +43,8 @@ read_used(struct prover *p, struct outcome *o)
 
 	for (unsigned q = 0; q < d.nqueues; q++) {
 		while (o->used[q] < PROVE_USED && driver_take(&d, q, &id, &len))
-			o->element[q][o->used[q]++] = id | (uint64_t)len << 32;
+			o->element[q][o->used[q]++] =
+			    (p->scenario->bag ? 0 : id) | (uint64_t)len << 32;
 		if (!p->scenario->in_order)
 			qsort(o->element[q], o->used[q], sizeof(uint64_t),
 			    compare);
@@ -70,10 +71,13 @@ read_ram(struct prover *p)
 		return 0;
 	for (uint64_t gpa = DRIVER_RAM_START; gpa < p->d.next_gpa;
 	     gpa += PROVE_PAGE)
-		if (!is_ring(&p->d, gpa))
-			hash = join(hash,
-			    track_hash(harness_ram(&p->h, gpa, PROVE_PAGE),
-				PROVE_PAGE));
+		if (!is_ring(&p->d, gpa)) {
+			uint64_t page = track_hash(
+			    harness_ram(&p->h, gpa, PROVE_PAGE), PROVE_PAGE);
+
+			hash =
+			    p->scenario->bag ? hash + page : join(hash, page);
+		}
 	for (unsigned i = 0; i < p->nranges; i++)
 		hash = join(hash,
 		    track_hash(

@@ -53,13 +53,14 @@ struct scenario {
 	const char *name;
 	uint64_t features; /* of a virtio driver */
 	bool in_order; /* chains are used in the order put */
+	bool bag; /* which buffer got what does not matter */
 	bool hidden; /* its state has what no guest ever sees: not compared */
 	/* Before the first start: files and the like.  NULL: none. */
 	void (*want)(struct prover *p, struct harness_want *want);
 	const char *const *options; /* key, value, ..., NULL */
 	bool fresh; /* the first start is observed too: no prepare() */
 	bool driver; /* virtio: queues are set up and DRIVER_OK is set */
-	uint16_t queue_size; /* 0: 8 */
+	uint16_t queue_size; /* 0: 16 */
 	/* The running device, before the request. */
 	void (*prepare)(struct prover *p);
 	/* The device is down: the request. */
@@ -203,7 +204,8 @@ struct tally {
 };
 
 struct explore_how {
-	bool step; /* count the instructions of recoveries too */
+	bool step_first; /* count the instructions of the first run */
+	unsigned step_every; /* and of every so manieth recovery; 0: none */
 	unsigned sample; /* 0: all; else every so manieth state, no closure */
 	uint32_t limit; /* states of a scenario */
 	bool verbose;
