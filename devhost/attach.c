@@ -261,8 +261,8 @@ engine_attach(struct device *dev, const struct device_type *type,
 	if (rc != 0)
 		goto fail;
 	dev->rings = p;
-	dev->now_ns = atomic_load_explicit(
-	    &dev->rings->now_ns, memory_order_relaxed);
+	dev->now_ns =
+	    atomic_load_explicit(&dev->rings->now_ns, memory_order_relaxed);
 	dev->kick = config->fds[2];
 	rc = attach_rest(dev, config, config->fds + 3);
 	if (rc == 0 && config->converts)

@@ -71,10 +71,10 @@ make_guest() {
 		skip "no initramfs can be made"
 }
 
-# make_tools: $work/tools.img has fio, the e2fsprogs and rngtest.
+# make_tools: $work/tools.img has fio and the e2fsprogs.
 make_tools() {
 	need fio mkfs.ext4 e2fsck
-	scripts/make-tools-disk "$work/tools.img" fio mkfs.ext4 e2fsck "$@" ||
+	scripts/make-tools-disk "$work/tools.img" fio mkfs.ext4 e2fsck ||
 		skip "no disk of tools can be made"
 }
 # In a guest: mount it from the first disk.

@@ -2,6 +2,8 @@
 # Debian's kernel under --icount: from its start to power-off two runs are the
 # same, to the instruction, with a timer, the RTC, the serial port and a disk
 # that is read and written; one of them beside a load.
+set -eu
+# shellcheck source=tests/linux.sh
 . "$(dirname "$0")/linux.sh"
 
 make_guest same "virtio_pci virtio_blk" <<'E'
@@ -40,5 +42,5 @@ cmp "$work/alone.said" "$work/loaded.said" || {
 }
 cmp "$work/alone.img" "$work/loaded.img" || fail "the disks are not the same"
 grep 'icount:' "$work/alone.out"
-[ $failed = 0 ] && echo "Linux counts its instructions: ok"
-exit $failed
+[ "$failed" = 0 ] && echo "Linux counts its instructions: ok"
+exit "$failed"

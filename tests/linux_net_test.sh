@@ -84,6 +84,7 @@ vm_pid=$left_pid
 finish_vm left 60
 left=$(tr -d '\r' <"$work/left.out" | grep 'test: sum')
 right=$(tr -d '\r' <"$work/right.out" | grep 'test: sum')
-[ -n "$left" ] && [ "$left" = "$right" ] ||
+if [ -z "$left" ] || [ "$left" != "$right" ]; then
 	fail "through the switch: '$left', but '$right' arrived"
+fi
 exit $failed
