@@ -15,7 +15,7 @@
 #include "tests/prove/prove.h"
 
 #define LIMIT	    20000u
-#define STEP_EVERY  64u
+#define STEP_EVERY  256u
 #define DEVICES_MAX 64u
 
 static const struct option options[] = {
