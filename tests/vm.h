@@ -27,7 +27,7 @@
 #include "proto/exitcodes.h"
 
 #define VM_COMMAND 4096u
-#define VM_OUTPUT  (256u << 10)
+#define VM_OUTPUT  (2u << 20)
 
 /* The build folder: the test program is in its tests/. */
 static char vm_build[PATH_MAX / 2];
