@@ -64,8 +64,10 @@ say(const char *text, uint64_t n)
 	    (unsigned long long)n);
 	log.level = 1;
 	log.text = words;
-	channel_send(
-	    &self->channel, BULKHEAD__ENVELOPE__BODY_LOG, &log, NULL, 0, 0);
+	/* What it has flooded may still be full. */
+	while (channel_send(&self->channel, BULKHEAD__ENVELOPE__BODY_LOG, &log,
+		   NULL, 0, 0) == -EAGAIN)
+		sched_yield();
 }
 
 /* ---- system calls: to open, connect, signal, look, multiply, persist ---- */
