@@ -54,6 +54,7 @@ read_one() { dd if=/dev/vda of=/dev/null bs=4k count=1 skip=$1 iflag=direct 2>/d
 n=0
 while [ $n -lt 3000 ] && read_one $n; do n=$((n + 1)); done
 [ $n -lt 3000 ] && echo "test: failed once"
+sleep 3 # to be asked about it
 n=$((n + 1)) bad=0
 for i in 1 2 3 4 5 6 7 8; do read_one $((n + i)) || bad=$((bad + 1)); done
 echo "test: then $bad failed"
