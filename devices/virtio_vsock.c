@@ -363,7 +363,7 @@ vsock_start(struct device *dev, bool fresh UNUSED)
 	 * it had disarmed the relay for it. */
 	kick_relay(dev);
 	ctx->kick = true;
-	relay_arm(&ctx->relay->device_armed);
+	wake_arm(&ctx->relay->device_armed);
 	return device_watch(dev, device_file(dev, LINK), EPOLLIN);
 }
 
@@ -386,8 +386,8 @@ vsock_ready(struct device *dev, int fd, uint32_t events UNUSED)
 		device_watch(dev, fd, 0);
 		device_log_line(dev, "the relay of the sockets is gone");
 	}
-	/* Arm, then look: pairs with the relay's relay_must_wake(). */
-	relay_arm(&ctx->relay->device_armed);
+	/* Arm, then look: pairs with the relay's wake_needed(). */
+	wake_arm(&ctx->relay->device_armed);
 	run(dev);
 }
 
@@ -482,7 +482,7 @@ settle(struct device *dev)
 		return;
 	if (vsock_settle(&s->vsock, ctx->relay))
 		ctx->kick = true;
-	if (ctx->kick && relay_must_wake(&ctx->relay->relay_armed))
+	if (ctx->kick && wake_needed(&ctx->relay->relay_armed))
 		kick_relay(dev);
 	ctx->kick = false;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "proto/base.h"
+#include "proto/wake.h"
 
 _Static_assert(
     PACKET_BYTES_MAX <= PACKET_SLOT_SIZE - 8, "a frame fits into its slot");
@@ -141,37 +142,26 @@ packet_resume(struct packet_ring *r, uint64_t pos)
 	return pos;
 }
 
-/*
- * Store index, fence, load armed on this side; store armed, fence, load index
- * on the other (arm): one of the two sees the other.  The exchange is the
- * fence of both.
- */
-static bool
-kick(_Atomic uint32_t *armed)
-{
-	return atomic_exchange(armed, 0) != 0;
-}
-
 bool
 packet_kick_consumer(struct packet_ring *r)
 {
-	return kick(&r->consumer_armed);
+	return wake_needed(&r->consumer_armed);
 }
 
 bool
 packet_kick_producer(struct packet_ring *r)
 {
-	return kick(&r->producer_armed);
+	return wake_needed(&r->producer_armed);
 }
 
 void
 packet_arm_consumer(struct packet_ring *r)
 {
-	(void)atomic_exchange(&r->consumer_armed, 1);
+	wake_arm(&r->consumer_armed);
 }
 
 void
 packet_arm_producer(struct packet_ring *r)
 {
-	(void)atomic_exchange(&r->producer_armed, 1);
+	wake_arm(&r->producer_armed);
 }

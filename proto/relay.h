@@ -39,6 +39,7 @@
 #include <stdint.h>
 
 #include "proto/stream.h"
+#include "proto/wake.h"
 
 #define RELAY_SLOTS	 64u
 #define RELAY_HOST_SLOTS 32u /* from here on the relay begins */
@@ -100,22 +101,6 @@ relay_tell(_Atomic uint64_t *word, uint64_t value)
 	/* Pairs with the acquire in relay_look(). */
 	atomic_store_explicit(word, value, memory_order_release);
 	return true;
-}
-
-/*
- * Change, fence, load armed on this side; store armed, fence, look on the
- * other: one of the two sees the other.  The exchange is the fence of both.
- */
-static inline bool
-relay_must_wake(_Atomic uint32_t *armed)
-{
-	return atomic_exchange(armed, 0) != 0;
-}
-
-static inline void
-relay_arm(_Atomic uint32_t *armed)
-{
-	(void)atomic_exchange(armed, 1);
 }
 
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "proto/base.h"
+#include "proto/wake.h"
 
 uint64_t
 stream_head(const struct stream *s)
@@ -120,43 +121,26 @@ stream_detach(struct stream *s)
 	atomic_store_explicit(&s->attached, 0, memory_order_release);
 }
 
-/*
- * Store index, fence, load armed on this side; store armed, fence, load index
- * on the other (arm): one of the two sees the other.  The exchange is the
- * fence of both.
- */
-static bool
-kick(_Atomic uint32_t *armed)
-{
-	return atomic_exchange(armed, 0) != 0;
-}
-
-static void
-arm(_Atomic uint32_t *armed)
-{
-	(void)atomic_exchange(armed, 1);
-}
-
 bool
 stream_kick_consumer(struct stream *s)
 {
-	return kick(&s->consumer_armed);
+	return wake_needed(&s->consumer_armed);
 }
 
 bool
 stream_kick_producer(struct stream *s)
 {
-	return kick(&s->producer_armed);
+	return wake_needed(&s->producer_armed);
 }
 
 void
 stream_arm_consumer(struct stream *s)
 {
-	arm(&s->consumer_armed);
+	wake_arm(&s->consumer_armed);
 }
 
 void
 stream_arm_producer(struct stream *s)
 {
-	arm(&s->producer_armed);
+	wake_arm(&s->producer_armed);
 }

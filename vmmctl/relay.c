@@ -392,7 +392,7 @@ kick(struct loop *l)
 	const uint8_t byte = 0;
 
 	/* A full link wakes it as well. */
-	if (l->changed && relay_must_wake(&l->r->device_armed))
+	if (l->changed && wake_needed(&l->r->device_armed))
 		(void)!send(l->link, &byte, 1, MSG_NOSIGNAL);
 	l->changed = false;
 }
@@ -455,8 +455,8 @@ relay_run(const char *path, int listener, int memory, int link_fd)
 	do {
 		uint64_t now = time_now_ns();
 
-		/* Arm, then look: pairs with the device's relay_must_wake(). */
-		relay_arm(&l->r->relay_armed);
+		/* Arm, then look: pairs with the device's wake_needed(). */
+		wake_arm(&l->r->relay_armed);
 		accept_callers(l, now);
 		serve_callers(l, now);
 		for (unsigned i = 0; i < RELAY_SLOTS; i++)

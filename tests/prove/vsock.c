@@ -81,7 +81,7 @@ tell(struct prover *p, unsigned flags)
 static void
 arm(struct prover *p)
 {
-	relay_arm(&p->relay->relay_armed);
+	wake_arm(&p->relay->relay_armed);
 }
 
 static void
