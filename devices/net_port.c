@@ -15,12 +15,11 @@
 #include <unistd.h>
 
 #include "devhost/device.h"
+#include "devices/net/intake.h"
 #include "proto/base.h"
 #include "proto/connector.h"
 #include "proto/packet.h"
 
-#define LINK	 0u
-#define BATCH	 64u /* frames of one call, in each direction */
 #define ETHERNET 14u
 #define RETRY_NS 200000000u /* from a failed connection to the next try */
 
@@ -32,10 +31,6 @@ enum counter {
 	LOST, /* the switch did not take them, or there was none */
 	RECONNECTIONS,
 	COUNTERS,
-};
-
-struct log {
-	_Atomic uint64_t taken; /* frames */
 };
 
 struct context {
@@ -51,7 +46,7 @@ static void
 watch(struct device *dev)
 {
 	struct context *c = device_context(dev);
-	struct packet_ring *to = device_link_tx(dev, LINK);
+	struct packet_ring *to = device_link_tx(dev, INTAKE_LINK);
 	uint32_t events = 0;
 
 	if (to != NULL && packet_space(to) > 0)
@@ -61,7 +56,7 @@ watch(struct device *dev)
 	if (c->fd >= 0 && events != c->events &&
 	    device_watch(dev, c->fd, events) == 0)
 		c->events = events;
-	device_link_kick(dev, LINK);
+	device_link_kick(dev, INTAKE_LINK);
 }
 
 /* ---- the connection ---- */
@@ -70,16 +65,12 @@ static void
 ask(struct device *dev)
 {
 	struct context *c = device_context(dev);
-	struct connector_request request = { 0 };
-	struct iovec iov = { &request, sizeof(request) };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
 	int fd = device_file(dev, CONNECTOR);
 
 	c->retry_ns = UINT64_MAX;
 	if (fd < 0 || c->asked)
 		return;
-	if (sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ||
-	    device_watch(dev, fd, EPOLLIN) < 0)
+	if (connector_ask(fd, 0) < 0 || device_watch(dev, fd, EPOLLIN) < 0)
 		c->retry_ns = device_now(dev) + RETRY_NS;
 	else
 		c->asked = true;
@@ -102,58 +93,24 @@ disconnect(struct device *dev)
 	ask(dev);
 }
 
-/* The fd that came with a message, or -1; any others are closed. */
-static int
-take_fd(struct msghdr *m)
-{
-	int fd = -1;
-
-	for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h)) {
-		size_t n = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-
-		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
-			continue;
-		for (size_t i = 0; i < n; i++) {
-			int got;
-
-			memcpy(
-			    &got, CMSG_DATA(h) + i * sizeof(int), sizeof(got));
-			if (fd >= 0)
-				close(fd);
-			fd = got;
-		}
-	}
-	return fd;
-}
-
 static void
 hear_connector(struct device *dev)
 {
 	struct context *c = device_context(dev);
-	struct connector_answer answer = { 0 };
-	struct iovec iov = { &answer, sizeof(answer) };
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(4 * sizeof(int))];
-	struct msghdr m = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	int file = device_file(dev, CONNECTOR);
-	ssize_t n = recvmsg(file, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	int fd;
+	struct connector_answer answer;
+	int file = device_file(dev, CONNECTOR), fd;
+	int r = connector_hear(file, &answer, &fd);
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	if (r == -EAGAIN)
 		return;
-	if (n <= 0) {
+	if (r == -EPIPE) {
 		/* It is gone, and with it the way back. */
 		(void)device_watch(dev, file, 0);
 		device_log_line(dev, "the connector is gone");
 		return;
 	}
-	fd = take_fd(&m);
 	c->asked = false;
-	if (n != sizeof(answer) || answer.error != 0 || fd < 0 || c->fd >= 0) {
+	if (r < 0 || answer.error != 0 || fd < 0 || c->fd >= 0) {
 		if (fd >= 0)
 			close(fd);
 		if (c->fd < 0)
@@ -171,10 +128,10 @@ hear_connector(struct device *dev)
 static void
 receive(struct device *dev)
 {
-	struct packet_ring *r = device_link_tx(dev, LINK);
+	struct packet_ring *r = device_link_tx(dev, INTAKE_LINK);
 	struct context *c = device_context(dev);
 
-	for (unsigned i = 0; r != NULL && i < BATCH; i++) {
+	for (unsigned i = 0; r != NULL && i < INTAKE_BATCH; i++) {
 		uint8_t *slot = packet_reserve(r);
 		struct iovec iov = { slot, PACKET_BYTES_MAX };
 		struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
@@ -226,25 +183,9 @@ send_frame(struct device *dev, const uint8_t *data, size_t n)
 static void
 transmit(struct device *dev)
 {
-	struct packet_ring *r = device_link_rx(dev, LINK);
 	struct context *c = device_context(dev);
-	struct log *log = device_log(dev);
-	const uint8_t *data;
-	ssize_t n;
 
-	c->blocked = false;
-	for (unsigned i = 0; r != NULL && i < BATCH; i++) {
-		n = packet_peek(r, log->taken, &data);
-		if (n == -EAGAIN || n == -EPROTO)
-			return;
-		log->taken++;
-		if (n > 0 && !send_frame(dev, data, (size_t)n)) {
-			log->taken--;
-			c->blocked = true;
-			return;
-		}
-		packet_release(r, log->taken);
-	}
+	c->blocked = !intake_run(dev, send_frame);
 }
 
 static void
@@ -273,17 +214,15 @@ port_link(struct device *dev, unsigned link UNUSED)
 static bool
 port_pending(struct device *dev)
 {
-	const struct packet_ring *r = device_link_rx(dev, LINK);
 	const struct context *c = device_context(dev);
-	struct log *log = device_log(dev);
 
-	return r != NULL && !c->blocked && packet_available(r, log->taken) > 0;
+	return !c->blocked && intake_pending(dev);
 }
 
 static void
 port_poll(struct device *dev)
 {
-	port_link(dev, LINK);
+	port_link(dev, INTAKE_LINK);
 }
 
 static uint64_t
@@ -304,36 +243,12 @@ static int
 port_start(struct device *dev, bool fresh UNUSED)
 {
 	struct context *c = device_context(dev);
-	struct packet_ring *tx = device_link_tx(dev, LINK);
-	struct packet_ring *rx = device_link_rx(dev, LINK);
-	struct log *log = device_log(dev);
 
 	c->fd = device_file(dev, SWITCH);
 	c->retry_ns = UINT64_MAX;
-	if (tx != NULL)
-		packet_resume_producer(tx);
-	if (rx != NULL)
-		log->taken = packet_resume(rx, log->taken);
+	intake_start(dev);
 	watch(dev);
 	return 0;
-}
-
-static void
-port_reset(struct device *dev UNUSED)
-{
-	/* All that it knows is in its log. */
-}
-
-static void
-port_access(struct device *dev UNUSED, struct device_access *a UNUSED)
-{
-	/* It has no registers. */
-}
-
-static void
-port_settle(struct device *dev UNUSED)
-{
-	/* It does everything in work calls. */
 }
 
 static const struct device_placement placements[] = { { .nregions = 0 } };
@@ -351,8 +266,8 @@ static const char *const counters[] = {
 _Static_assert(ARRAY_LEN(counters) == COUNTERS, "names");
 
 static const struct device_ops ops = {
-	.reset = port_reset,
-	.access = port_access,
+	.reset = intake_no_reset,
+	.access = intake_no_access,
 	.deadline = port_deadline,
 	.timer = port_timer,
 	.start = port_start,
@@ -360,7 +275,7 @@ static const struct device_ops ops = {
 	.link = port_link,
 	.pending = port_pending,
 	.poll = port_poll,
-	.settle = port_settle,
+	.settle = intake_no_settle,
 };
 
 static const struct device_type net_port = {
@@ -369,7 +284,7 @@ static const struct device_type net_port = {
 	.fds = 4, /* a connection, and what a connector may add by mistake */
 	.dma = DEVICE_DMA_NONE,
 	.state_version = 1,
-	.log_size = sizeof(struct log),
+	.log_size = sizeof(struct intake_log),
 	.context_size = sizeof(struct context),
 	.placements = placements,
 	.nplacements = ARRAY_LEN(placements),

@@ -17,11 +17,10 @@
 #include <unistd.h>
 
 #include "devhost/device.h"
+#include "devices/net/intake.h"
 #include "proto/base.h"
 #include "proto/packet.h"
 
-#define LINK	 0u
-#define BATCH	 64u /* frames of one call, in each direction */
 #define ETHERNET 14u
 
 enum counter {
@@ -29,10 +28,6 @@ enum counter {
 	TO_GUEST,
 	REFUSED, /* by the kernel: not a frame */
 	COUNTERS,
-};
-
-struct log {
-	_Atomic uint64_t taken; /* frames */
 };
 
 struct context {
@@ -45,7 +40,7 @@ static void
 watch(struct device *dev)
 {
 	struct context *c = device_context(dev);
-	struct packet_ring *to = device_link_tx(dev, LINK);
+	struct packet_ring *to = device_link_tx(dev, INTAKE_LINK);
 	uint32_t events = 0;
 
 	if (!c->gone && to != NULL && packet_space(to) > 0)
@@ -55,7 +50,7 @@ watch(struct device *dev)
 	if (events != c->events &&
 	    device_watch(dev, device_file(dev, 0), events) == 0)
 		c->events = events;
-	device_link_kick(dev, LINK);
+	device_link_kick(dev, INTAKE_LINK);
 }
 
 static void
@@ -72,9 +67,9 @@ say_gone(struct device *dev, int error)
 static void
 receive(struct device *dev)
 {
-	struct packet_ring *r = device_link_tx(dev, LINK);
+	struct packet_ring *r = device_link_tx(dev, INTAKE_LINK);
 
-	for (unsigned i = 0; r != NULL && i < BATCH; i++) {
+	for (unsigned i = 0; r != NULL && i < INTAKE_BATCH; i++) {
 		uint8_t *slot = packet_reserve(r);
 		ssize_t n;
 
@@ -118,25 +113,9 @@ write_frame(struct device *dev, const uint8_t *data, size_t n)
 static void
 transmit(struct device *dev)
 {
-	struct packet_ring *r = device_link_rx(dev, LINK);
 	struct context *c = device_context(dev);
-	struct log *log = device_log(dev);
-	const uint8_t *data;
-	ssize_t n;
 
-	c->write_blocked = false;
-	for (unsigned i = 0; r != NULL && i < BATCH; i++) {
-		n = packet_peek(r, log->taken, &data);
-		if (n == -EAGAIN || n == -EPROTO)
-			return;
-		log->taken++;
-		if (n > 0 && !write_frame(dev, data, (size_t)n)) {
-			log->taken--;
-			c->write_blocked = true;
-			return;
-		}
-		packet_release(r, log->taken);
-	}
+	c->write_blocked = !intake_run(dev, write_frame);
 }
 
 static void
@@ -159,51 +138,23 @@ tap_link(struct device *dev, unsigned link UNUSED)
 static bool
 tap_pending(struct device *dev)
 {
-	const struct packet_ring *r = device_link_rx(dev, LINK);
 	const struct context *c = device_context(dev);
-	struct log *log = device_log(dev);
 
-	return r != NULL && !c->write_blocked &&
-	    packet_available(r, log->taken) > 0;
+	return !c->write_blocked && intake_pending(dev);
 }
 
 static void
 tap_poll(struct device *dev)
 {
-	tap_link(dev, LINK);
+	tap_link(dev, INTAKE_LINK);
 }
 
 static int
 tap_start(struct device *dev, bool fresh UNUSED)
 {
-	struct packet_ring *tx = device_link_tx(dev, LINK);
-	struct packet_ring *rx = device_link_rx(dev, LINK);
-	struct log *log = device_log(dev);
-
-	if (tx != NULL)
-		packet_resume_producer(tx);
-	if (rx != NULL)
-		log->taken = packet_resume(rx, log->taken);
+	intake_start(dev);
 	watch(dev);
 	return 0;
-}
-
-static void
-tap_reset(struct device *dev UNUSED)
-{
-	/* All that it knows is in its log. */
-}
-
-static void
-tap_access(struct device *dev UNUSED, struct device_access *a UNUSED)
-{
-	/* It has no registers. */
-}
-
-static void
-tap_settle(struct device *dev UNUSED)
-{
-	/* It does everything in work calls. */
 }
 
 static const struct device_placement placements[] = { { .nregions = 0 } };
@@ -217,14 +168,14 @@ static const char *const counters[] = {
 _Static_assert(ARRAY_LEN(counters) == COUNTERS, "names");
 
 static const struct device_ops ops = {
-	.reset = tap_reset,
-	.access = tap_access,
+	.reset = intake_no_reset,
+	.access = intake_no_access,
 	.start = tap_start,
 	.ready = tap_ready,
 	.link = tap_link,
 	.pending = tap_pending,
 	.poll = tap_poll,
-	.settle = tap_settle,
+	.settle = intake_no_settle,
 };
 
 static const struct device_type net_tap = {
@@ -232,7 +183,7 @@ static const struct device_type net_tap = {
 	.title = "a tap interface of the host",
 	.dma = DEVICE_DMA_NONE,
 	.state_version = 1,
-	.log_size = sizeof(struct log),
+	.log_size = sizeof(struct intake_log),
 	.context_size = sizeof(struct context),
 	.placements = placements,
 	.nplacements = ARRAY_LEN(placements),

@@ -28,4 +28,14 @@ struct connector_answer {
 	int32_t error; /* 0, or a positive errno */
 };
 
+/* The device: ask for a connection.  0 or -errno; does not sleep. */
+int connector_ask(int fd, uint32_t cookie);
+
+/*
+ * The device: take an answer.  1: *answer, and in *connected the socket that
+ * came with it, the caller's, or -1.  -EAGAIN: none now; -EPIPE: the connector
+ * is gone; -EPROTO: a datagram of another size, *connected as for 1.
+ */
+int connector_hear(int fd, struct connector_answer *answer, int *connected);
+
 #endif

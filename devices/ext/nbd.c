@@ -228,13 +228,10 @@ become_ready(struct nbd *n)
 static void
 ask(struct nbd *n)
 {
-	struct connector_request q = { .cookie = ++n->cookie };
-	struct iovec iov = { &q, sizeof(q) };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+	int r = connector_ask(n->connector, ++n->cookie);
 
-	if (sendmsg(n->connector, &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
-		device_log_line(
-		    n->dev, "nbd: the connector: %s", strerror(errno));
+	if (r < 0) {
+		device_log_line(n->dev, "nbd: the connector: %s", strerror(-r));
 		pause_then_ask(n);
 		return;
 	}
@@ -246,37 +243,18 @@ ask(struct nbd *n)
 static void
 hear_connector(struct nbd *n)
 {
-	struct connector_answer a = { 0 };
-	union {
-		struct cmsghdr head;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} c;
-	struct iovec iov = { &a, sizeof(a) };
-	struct msghdr m = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = c.bytes,
-		.msg_controllen = sizeof(c.bytes),
-	};
-	struct cmsghdr *h;
-	int fd = -1;
-	ssize_t got;
+	struct connector_answer a;
+	int fd, r = connector_hear(n->connector, &a, &fd);
 
-	got = recvmsg(n->connector, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	if (got < 0 && (errno == EAGAIN || errno == EINTR))
+	if (r == -EAGAIN)
 		return;
-	h = got > 0 ? CMSG_FIRSTHDR(&m) : NULL;
-	if (h && h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS &&
-	    h->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(&fd, CMSG_DATA(h), sizeof(int));
-	if (got == (ssize_t)sizeof(a) &&
-	    (a.cookie != n->cookie || n->phase != NBD_ASKED)) {
+	if (r == 1 && (a.cookie != n->cookie || n->phase != NBD_ASKED)) {
 		if (fd >= 0)
 			close(fd);
 		return;
 	}
 	watch(n, n->connector, 0);
-	if (got == (ssize_t)sizeof(a) && fd >= 0 && a.error == 0) {
+	if (r == 1 && fd >= 0 && a.error == 0) {
 		/* A quick server may have said all of it already. */
 		if (greet(n, fd) == 0)
 			look(n);
@@ -286,7 +264,7 @@ hear_connector(struct nbd *n)
 	}
 	if (fd >= 0)
 		close(fd);
-	if (got == (ssize_t)sizeof(a)) {
+	if (r == 1) {
 		device_log_line(n->dev, "nbd: no connection: %s",
 		    strerror(a.error > 0 ? a.error : EPROTO));
 		pause_then_ask(n);

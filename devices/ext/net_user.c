@@ -24,13 +24,12 @@
 #include "devices/ext/net_user_calls.h"
 #include "devices/ext/net_user_shim.h"
 #include "devices/net/frame.h"
+#include "devices/net/intake.h"
 #include "devices/net/merge.h"
 #include "devices/net/user_options.h"
 #include "proto/base.h"
 #include "proto/packet.h"
 
-#define LINK	  0u
-#define BATCH	  64u /* frames of one call */
 #define FDS	  512u /* sockets that it may have; 300 KiB each */
 #define FD_MAX	  4096u /* highest number of one */
 #define TIMERS	  4u
@@ -51,10 +50,6 @@ struct state {
 	struct user_options options;
 	/* From the first process: later ones may find another /etc. */
 	char resolv[SHIM_RESOLV_MAX];
-};
-
-struct log {
-	_Atomic uint64_t taken; /* frames */
 };
 
 struct timer {
@@ -87,7 +82,7 @@ struct context {
 static void
 put(struct device *dev, const struct net_header *h, const void *frame, size_t n)
 {
-	struct packet_ring *r = device_link_tx(dev, LINK);
+	struct packet_ring *r = device_link_tx(dev, INTAKE_LINK);
 	struct iovec iov[2] = { { NULL, sizeof(*h) }, { NULL, n } };
 
 	/* iovec has no const; packet_put() only reads. */
@@ -252,7 +247,7 @@ static void
 watch_sockets(struct device *dev)
 {
 	struct context *c = device_context(dev);
-	struct packet_ring *r = device_link_tx(dev, LINK);
+	struct packet_ring *r = device_link_tx(dev, INTAKE_LINK);
 	uint32_t timeout = UINT32_MAX;
 	unsigned fds = c->fds;
 
@@ -273,7 +268,7 @@ watch_sockets(struct device *dev)
 			c->watched[fd] = c->wanted[fd];
 	}
 	device_gauge(dev, SOCKETS, c->npolls);
-	device_link_kick(dev, LINK);
+	device_link_kick(dev, INTAKE_LINK);
 }
 
 static void
@@ -289,7 +284,7 @@ user_ready(struct device *dev, int fd, uint32_t events)
 
 /* ---- frames of the guest ---- */
 
-static void
+static bool
 give(struct device *dev, const uint8_t *data, size_t n)
 {
 	struct context *c = device_context(dev);
@@ -300,7 +295,7 @@ give(struct device *dev, const uint8_t *data, size_t n)
 	n -= FRAME_HEADER;
 	if (frame_check(&h, n, 1u << NET_GSO_TCPV4 | 1u << NET_GSO_TCPV6) < 0) {
 		device_count(dev, MALFORMED, 1);
-		return;
+		return true;
 	}
 	/*
 	 * libslirp is the end of the connection: a large segment need not be
@@ -310,43 +305,22 @@ give(struct device *dev, const uint8_t *data, size_t n)
 	device_count(dev, FROM_GUEST, 1);
 	device_count_request(dev, 0, n, 0);
 	slirp_input(c->slirp, c->frame + FRAME_HEADER, (int)n);
+	return true;
 }
 
 static void
 user_link(struct device *dev, unsigned link UNUSED)
 {
-	struct packet_ring *r = device_link_rx(dev, LINK);
-	struct log *log = device_log(dev);
-	const uint8_t *data;
-	ssize_t n;
-
-	if (r == NULL)
+	if (device_link_rx(dev, INTAKE_LINK) == NULL)
 		return;
-	for (unsigned i = 0; i < BATCH; i++) {
-		n = packet_peek(r, log->taken, &data);
-		if (n == -EAGAIN || n == -EPROTO)
-			break;
-		log->taken++;
-		if (n > 0)
-			give(dev, data, (size_t)n);
-		packet_release(r, log->taken);
-	}
+	(void)intake_run(dev, give);
 	watch_sockets(dev);
-}
-
-static bool
-user_pending(struct device *dev)
-{
-	const struct packet_ring *r = device_link_rx(dev, LINK);
-	struct log *log = device_log(dev);
-
-	return r != NULL && packet_available(r, log->taken) > 0;
 }
 
 static void
 user_poll(struct device *dev)
 {
-	user_link(dev, LINK);
+	user_link(dev, INTAKE_LINK);
 }
 
 /* ---- time ---- */
@@ -466,9 +440,6 @@ user_start(struct device *dev, bool fresh)
 	struct context *c = device_context(dev);
 	struct state *s = device_state(dev);
 	const struct user_options *o = &s->options;
-	struct packet_ring *tx = device_link_tx(dev, LINK);
-	struct packet_ring *rx = device_link_rx(dev, LINK);
-	struct log *log = device_log(dev);
 	SlirpConfig config = {
 		.version = 3,
 		.restricted = o->restricted,
@@ -490,10 +461,7 @@ user_start(struct device *dev, bool fresh)
 	inet_pton(AF_INET6, "fec0::", &config.vprefix_addr6);
 	inet_pton(AF_INET6, "fec0::2", &config.vhost6);
 	inet_pton(AF_INET6, "fec0::3", &config.vnameserver6);
-	if (tx != NULL)
-		packet_resume_producer(tx);
-	if (rx != NULL)
-		log->taken = packet_resume(rx, log->taken);
+	intake_start(dev);
 	c->due_ns = UINT64_MAX;
 	c->slirp = slirp_new(&config, &callbacks, dev);
 	if (c->slirp == NULL)
@@ -529,18 +497,6 @@ user_valid(const void *state)
 	    memchr(s->resolv, '\0', sizeof(s->resolv)) != NULL;
 }
 
-static void
-user_access(struct device *dev UNUSED, struct device_access *a UNUSED)
-{
-	/* It has no registers. */
-}
-
-static void
-user_settle(struct device *dev UNUSED)
-{
-	/* What it holds of the world is made anew by start(). */
-}
-
 /* ---- the type ---- */
 
 static const struct device_placement placements[] = { { .nregions = 0 } };
@@ -573,16 +529,16 @@ static const struct device_ops ops = {
 	.reset = user_reset,
 	.configure = user_configure,
 	.valid = user_valid,
-	.access = user_access,
+	.access = intake_no_access,
 	.deadline = user_deadline,
 	.timer = user_timer,
 	.prepare = user_prepare,
 	.start = user_start,
 	.ready = user_ready,
 	.link = user_link,
-	.pending = user_pending,
+	.pending = intake_pending,
 	.poll = user_poll,
-	.settle = user_settle,
+	.settle = intake_no_settle,
 };
 
 static const struct device_type net_user = {
@@ -593,7 +549,7 @@ static const struct device_type net_user = {
 	.dma = DEVICE_DMA_NONE,
 	.state_version = 1,
 	.state_size = sizeof(struct state),
-	.log_size = sizeof(struct log),
+	.log_size = sizeof(struct intake_log),
 	.context_size = sizeof(struct context),
 	.placements = placements,
 	.nplacements = ARRAY_LEN(placements),
