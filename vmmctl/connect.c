@@ -221,6 +221,45 @@ connect_question(struct channel *c, int body_case, void *body, int wanted,
 	return code;
 }
 
+int
+connect_describe_as(
+    int argc, char **argv, struct channel_message *m, bool *table)
+{
+	const char *vm = NULL, *format = "table";
+	struct channel c;
+	int code;
+
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--format") == 0 && i + 1 < argc)
+			format = argv[++i];
+		else if (strncmp(argv[i], "--format=", 9) == 0)
+			format = argv[i] + 9;
+		else if (argv[i][0] == '-')
+			return complain_code(EXIT_USAGE,
+			    "%s: unknown option %s; known is: --format",
+			    argv[0], argv[i]);
+		else if (vm == NULL)
+			vm = argv[i];
+		else
+			return complain_code(EXIT_USAGE,
+			    "%s: %s: one VM at a time", argv[0], argv[i]);
+	}
+	if (vm == NULL)
+		return complain_code(EXIT_USAGE,
+		    "%s: usage: vmmctl %s VM [--format table|json]", argv[0],
+		    argv[0]);
+	if (strcmp(format, "table") != 0 && strcmp(format, "json") != 0)
+		return complain_code(EXIT_USAGE,
+		    "--format %s: unknown; known are: table json", format);
+	*table = format[0] == 't';
+	code = connect_open(&c, vm);
+	if (code != EXIT_POWEROFF)
+		return code;
+	code = connect_describe(&c, m);
+	channel_close(&c);
+	return code;
+}
+
 bool
 connect_wants_help(int argc, char **argv)
 {

@@ -52,6 +52,14 @@ int connect_question(struct channel *c, int body_case, void *body, int wanted,
 /* The same, for m->envelope->description. */
 int connect_describe(struct channel *c, struct channel_message *m);
 
+/*
+ * The whole of `COMMAND VM [--format table|json]` but its output: parse, connect,
+ * ask for the description.  EXIT_POWEROFF: m->envelope->description is to be
+ * freed, and *table says which format; or an exit code after a complaint.
+ */
+int connect_describe_as(
+    int argc, char **argv, struct channel_message *m, bool *table);
+
 /* Is --help among the arguments? */
 bool connect_wants_help(int argc, char **argv);
 

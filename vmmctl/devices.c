@@ -199,46 +199,19 @@ devices_print_json(FILE *out, const Bulkhead__Description *d)
 int
 command_devices(int argc, char **argv)
 {
-	const char *vm = NULL, *format = "table";
 	struct channel_message m;
-	struct channel c;
+	bool table;
 	int code;
 
 	if (connect_wants_help(argc, argv))
 		return command_help(argv[0], EXIT_POWEROFF);
-	for (int i = 1; i < argc; i++) {
-		if (strcmp(argv[i], "--format") == 0 && i + 1 < argc)
-			format = argv[++i];
-		else if (strncmp(argv[i], "--format=", 9) == 0)
-			format = argv[i] + 9;
-		else if (argv[i][0] == '-')
-			return complain_code(EXIT_USAGE,
-			    "devices: unknown option %s; known is: --format",
-			    argv[i]);
-		else if (vm == NULL)
-			vm = argv[i];
-		else
-			return complain_code(EXIT_USAGE,
-			    "devices: %s: one VM at a time", argv[i]);
-	}
-	if (vm == NULL)
-		return complain_code(EXIT_USAGE,
-		    "devices: usage: vmmctl devices VM [--format table|json]");
-	if (strcmp(format, "table") != 0 && strcmp(format, "json") != 0)
-		return complain_code(EXIT_USAGE,
-		    "--format %s: unknown; known are: table json", format);
-	code = connect_open(&c, vm);
+	code = connect_describe_as(argc, argv, &m, &table);
 	if (code != EXIT_POWEROFF)
 		return code;
-	code = connect_describe(&c, &m);
-	if (code == EXIT_POWEROFF) {
-		if (format[0] == 't')
-			devices_print_table(stdout, m.envelope->description);
-		else if (devices_print_json(stdout, m.envelope->description) <
-		    0)
-			code = complain_code(EXIT_ERROR, "out of memory");
-		channel_free(&m);
-	}
-	channel_close(&c);
+	if (table)
+		devices_print_table(stdout, m.envelope->description);
+	else if (devices_print_json(stdout, m.envelope->description) < 0)
+		code = complain_code(EXIT_ERROR, "out of memory");
+	channel_free(&m);
 	return code;
 }

@@ -180,42 +180,16 @@ print_all(const Bulkhead__Description *d, bool table)
 int
 command_sandbox(int argc, char **argv)
 {
-	const char *vm = NULL, *format = "table";
 	struct channel_message m;
-	struct channel c;
+	bool table;
 	int code;
 
 	if (connect_wants_help(argc, argv))
 		return command_help(argv[0], EXIT_POWEROFF);
-	for (int i = 1; i < argc; i++) {
-		if (strcmp(argv[i], "--format") == 0 && i + 1 < argc)
-			format = argv[++i];
-		else if (strncmp(argv[i], "--format=", 9) == 0)
-			format = argv[i] + 9;
-		else if (argv[i][0] == '-')
-			return complain_code(EXIT_USAGE,
-			    "sandbox: unknown option %s; known is: --format",
-			    argv[i]);
-		else if (vm == NULL)
-			vm = argv[i];
-		else
-			return complain_code(EXIT_USAGE,
-			    "sandbox: %s: one VM at a time", argv[i]);
-	}
-	if (vm == NULL)
-		return complain_code(EXIT_USAGE,
-		    "sandbox: usage: vmmctl sandbox VM [--format table|json]");
-	if (strcmp(format, "table") != 0 && strcmp(format, "json") != 0)
-		return complain_code(EXIT_USAGE,
-		    "--format %s: unknown; known are: table json", format);
-	code = connect_open(&c, vm);
+	code = connect_describe_as(argc, argv, &m, &table);
 	if (code != EXIT_POWEROFF)
 		return code;
-	code = connect_describe(&c, &m);
-	if (code == EXIT_POWEROFF) {
-		code = print_all(m.envelope->description, format[0] == 't');
-		channel_free(&m);
-	}
-	channel_close(&c);
+	code = print_all(m.envelope->description, table);
+	channel_free(&m);
 	return code;
 }
