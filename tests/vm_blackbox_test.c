@@ -1,37 +1,20 @@
 /* Black boxes of whole VMs: written, bounded, shown, replayed. */
 #include <sys/stat.h>
 
-#include "tests/named_tests.h"
-#include "tests/vm.h"
+#include "tests/experiment.h"
 
-#define GUEST                                                          \
-	"exec vmmctl/vmmctl run --hypervisor soft --verbose --kernel " \
-	"guests/experiment.elf --name %s --blackbox %s %s"
-
-static struct vm_run vm, tool;
-static char name[64], folder[64];
+static char folder[64];
 
 static bool
-start_vm(const char *options)
+start_recorded(const char *options)
 {
-	static unsigned n;
+	char all[128];
 
-	snprintf(name, sizeof(name), "box-%d-%u", (int)getpid(), n++);
 	snprintf(folder, sizeof(folder), "/tmp/blackbox-XXXXXX");
 	if (mkdtemp(folder) == NULL)
 		return false;
-	vm_start(&vm, 120, GUEST, name, folder, options);
-	CU_ASSERT(vm_await(&vm, "experiment: ready", 30000));
-	return strstr(vm.text, "experiment: ready") != NULL;
-}
-
-static int
-tell(const char *command, const char *arguments)
-{
-	vm_start(
-	    &tool, 60, "exec vmmctl/vmmctl %s %s %s", command, name, arguments);
-	vm_finish(&tool, 1);
-	return tool.code;
+	snprintf(all, sizeof(all), "--blackbox %s %s", folder, options);
+	return start_vm(all);
 }
 
 /* How many there are, and the last of them. */
@@ -88,15 +71,6 @@ kill_from_outside(const char *device)
 }
 
 static void
-stop_vm(void)
-{
-	tell("shutdown", "--force");
-	vm_finish(&vm, 1);
-	CU_ASSERT_EQUAL(vm.code, EXIT_STOPPED);
-	CU_ASSERT_EQUAL(vm_left_behind(5000), 0);
-}
-
-static void
 remove_folder(void)
 {
 	vm_start(&tool, 60, "rm -r %s", folder);
@@ -115,7 +89,7 @@ a_death_leaves_a_box_that_is_shown_and_replayed(void)
 	char path[512];
 	struct stat st;
 
-	if (!start_vm(""))
+	if (!start_recorded(""))
 		return;
 	CU_ASSERT_EQUAL(
 	    tell("fault", "rtc kill on=write address=1 after=10"), 0);
@@ -141,7 +115,7 @@ a_signal_from_outside_leaves_a_box_and_an_order_does_not(void)
 {
 	char path[512];
 
-	if (!start_vm(""))
+	if (!start_recorded(""))
 		return;
 	CU_ASSERT_EQUAL(tell("kill", "rtc"), 0);
 	vm_await(&vm, "running again after", 10000);
@@ -166,7 +140,7 @@ a_device_that_dies_again_and_again_does_not_fill_the_disk(void)
 	unsigned killed = 0;
 	char path[512];
 
-	if (!start_vm("--device rtc,policy=restart"))
+	if (!start_recorded("--device rtc,policy=restart"))
 		return;
 	for (unsigned i = 0; i < 90; i++) {
 		killed += kill_from_outside("rtc");

@@ -1,41 +1,12 @@
 /* Faults made on purpose in whole VMs: each happens, and the VM lives. */
 #include <sys/stat.h>
 
-#include "tests/named_tests.h"
-#include "tests/vm.h"
-
-#define GUEST                                                          \
-	"exec vmmctl/vmmctl run --hypervisor soft --verbose --kernel " \
-	"guests/experiment.elf --name %s %s"
-
-static struct vm_run vm, tool;
-static char name[64];
-
-static bool
-start_vm(const char *options)
-{
-	static unsigned n;
-
-	snprintf(name, sizeof(name), "fault-%d-%u", (int)getpid(), n++);
-	vm_start(&vm, 120, GUEST, name, options);
-	CU_ASSERT(vm_await(&vm, "experiment: ready", 30000));
-	return strstr(vm.text, "experiment: ready") != NULL;
-}
-
-/* Run vmmctl with one argument after VM's name, and return what it says. */
-static const char *
-ask(const char *command, const char *arguments)
-{
-	vm_start(
-	    &tool, 60, "exec vmmctl/vmmctl %s %s %s", command, name, arguments);
-	vm_finish(&tool, 1);
-	return tool.text;
-}
+#include "tests/experiment.h"
 
 static void
 fault(const char *arguments)
 {
-	ask("fault", arguments);
+	tell("fault", arguments);
 	if (tool.code != EXIT_POWEROFF)
 		printf("\nfault %s: %s\n", arguments, tool.text);
 	CU_ASSERT_EQUAL(tool.code, EXIT_POWEROFF);
@@ -60,7 +31,8 @@ fired(const char *device, const char *kind)
 	unsigned long long n = 0;
 
 	snprintf(arguments, sizeof(arguments), "%s list", device);
-	if (!find_line(ask("fault", arguments), kind, line, sizeof(line)) ||
+	tell("fault", arguments);
+	if (!find_line(tool.text, kind, line, sizeof(line)) ||
 	    sscanf(line, "%*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu", &n) !=
 		1)
 		return UINT64_MAX;
@@ -81,28 +53,6 @@ await_fired(const char *device, const char *kind, uint64_t least)
 	return false;
 }
 
-/* It goes on: it counts after this call. */
-static bool
-lives(void)
-{
-	uint64_t end = time_now_ns() + 20000000000u;
-	size_t n = vm.n;
-
-	while (strstr(vm.text + n, "accesses") == NULL && vm_step(&vm, 1) &&
-	    time_now_ns() < end)
-		continue;
-	return strstr(vm.text + n, "accesses") != NULL;
-}
-
-static void
-stop_vm(void)
-{
-	ask("shutdown", "--force");
-	vm_finish(&vm, 1);
-	CU_ASSERT_EQUAL(vm.code, EXIT_STOPPED);
-	CU_ASSERT_EQUAL(vm_left_behind(5000), 0);
-}
-
 /* ---- the tests ---- */
 
 static void
@@ -112,7 +62,7 @@ a_kill_happens_so_often_as_was_said(void)
 		return;
 	fault("rtc kill after=100 times=3");
 	CU_ASSERT(await_fired("rtc", "kill", 3));
-	CU_ASSERT(lives());
+	CU_ASSERT(counts_on());
 	CU_ASSERT_EQUAL(fired("rtc", "kill"), 3);
 	CU_ASSERT_PTR_NOT_NULL(strstr(vm.text, "exit status 8"));
 	CU_ASSERT_PTR_NULL(strstr(vm.text, "instead of"));
@@ -134,7 +84,7 @@ a_hang_is_ended_at_the_deadline(void)
 	at = strstr(vm.text, "running again after");
 	if (at != NULL)
 		sscanf(at, "running again after %u us", &us);
-	CU_ASSERT(lives());
+	CU_ASSERT(counts_on());
 	CU_ASSERT_PTR_NULL(strstr(vm.text, "instead of"));
 	/* The guest's own measure: a wait of the deadline and little more. */
 	at = strstr(vm.text, "longest 1");
@@ -151,13 +101,13 @@ a_stopped_process_is_replaced_at_the_deadline(void)
 	if (!start_vm("--device rtc,deadline=200ms"))
 		return;
 	start = time_now_ns();
-	ask("kill", "rtc --signal STOP");
+	tell("kill", "rtc --signal STOP");
 	CU_ASSERT_EQUAL(tool.code, EXIT_POWEROFF);
 	CU_ASSERT(vm_await(&vm, "running again after", 10000));
 	took = time_now_ns() - start;
 	printf("stopped, replaced and seen after %u ms ",
 	    (unsigned)(took / 1000000));
-	CU_ASSERT(lives());
+	CU_ASSERT(counts_on());
 	stop_vm();
 }
 
@@ -169,13 +119,13 @@ one_that_nobody_waits_for_is_asked_for_signs_of_life(void)
 	if (!start_vm("--rng id=rng0,deadline=200ms"))
 		return;
 	start = time_now_ns();
-	ask("kill", "rng0 --signal STOP");
+	tell("kill", "rng0 --signal STOP");
 	CU_ASSERT_EQUAL(tool.code, EXIT_POWEROFF);
 	CU_ASSERT(vm_await(&vm, "hung: no answer to a health check", 10000));
 	took = time_now_ns() - start;
 	printf("seen after %u ms ", (unsigned)(took / 1000000));
 	CU_ASSERT(vm_await(&vm, "running again after", 10000));
-	CU_ASSERT(lives());
+	CU_ASSERT(counts_on());
 	stop_vm();
 }
 
@@ -186,7 +136,7 @@ a_slow_answer_is_late_and_right(void)
 		return;
 	fault("rtc slow value=30ms on=read times=4");
 	CU_ASSERT(await_fired("rtc", "slow", 4));
-	CU_ASSERT(lives());
+	CU_ASSERT(counts_on());
 	CU_ASSERT_EQUAL(fired("rtc", "slow"), 4);
 	CU_ASSERT_PTR_NULL(strstr(vm.text, "instead of"));
 	CU_ASSERT_PTR_NULL(strstr(vm.text, "died"));
@@ -203,7 +153,7 @@ an_answer_is_corrupted_in_the_bits_that_were_said(void)
 		return;
 	fault("rtc corrupt-answer value=0x81 address=1 times=2");
 	CU_ASSERT(await_fired("rtc", "corrupt-answer", 2));
-	CU_ASSERT(lives());
+	CU_ASSERT(counts_on());
 	at = strstr(vm.text, "experiment: read 0x");
 	CU_ASSERT_PTR_NOT_NULL_FATAL(at);
 	CU_ASSERT_EQUAL(
@@ -221,7 +171,7 @@ an_answer_that_is_dropped_comes_from_the_next_life(void)
 	fault("rtc drop on=read times=1");
 	CU_ASSERT(await_fired("rtc", "drop", 1));
 	CU_ASSERT(vm_await(&vm, "running again after", 10000));
-	CU_ASSERT(lives());
+	CU_ASSERT(counts_on());
 	CU_ASSERT_PTR_NULL(strstr(vm.text, "instead of"));
 	stop_vm();
 }
@@ -236,9 +186,9 @@ a_rate_is_a_rate_and_clear_clears(void)
 	fault("rtc corrupt-answer rate=1% seed=7");
 	CU_ASSERT(await_fired("rtc", "corrupt-answer", 10));
 	fault("rtc clear");
-	CU_ASSERT(lives());
+	CU_ASSERT(counts_on());
 	n = fired("rtc", "corrupt-answer");
-	CU_ASSERT(lives());
+	CU_ASSERT(counts_on());
 	CU_ASSERT_EQUAL(fired("rtc", "corrupt-answer"), n);
 	stop_vm();
 }
@@ -262,14 +212,14 @@ mistakes_are_named(void)
 	if (!start_vm(""))
 		return;
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-		ask("fault", cases[i].arguments);
+		tell("fault", cases[i].arguments);
 		CU_ASSERT(vm_ended(
 		    &tool, cases[i].arguments, cases[i].code, cases[i].says));
 	}
 	/* Four places, and no more. */
 	for (unsigned i = 0; i < 4; i++)
 		fault("serial kill after=1000000000");
-	ask("fault", "serial kill");
+	tell("fault", "serial kill");
 	CU_ASSERT(vm_ended(&tool, "a_fifth_plan", EXIT_ERROR,
 	    "it has as many plans as it can"));
 	stop_vm();
@@ -296,7 +246,7 @@ a_policy_says_what_becomes_of_a_device_that_is_given_up(void)
 		return;
 	fault("rtc kill times=10");
 	CU_ASSERT(await_fired("rtc", "kill", 10));
-	CU_ASSERT(lives());
+	CU_ASSERT(counts_on());
 	CU_ASSERT_PTR_NULL(strstr(vm.text, "instead of"));
 	stop_vm();
 }

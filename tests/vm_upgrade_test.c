@@ -1,55 +1,11 @@
 /* Hot upgrades of a VM's devices under load. */
-#include "tests/named_tests.h"
-#include "tests/vm.h"
+#include "tests/experiment.h"
 
-#define GUEST                                                          \
-	"exec vmmctl/vmmctl run --hypervisor soft --verbose --kernel " \
-	"guests/experiment.elf --name %s %s"
-
-static struct vm_run vm, tool;
-static char name[64];
-
-static bool
-start_vm(const char *options)
-{
-	static unsigned n;
-
-	snprintf(name, sizeof(name), "upgrade-%d-%u", (int)getpid(), n++);
-	vm_start(&vm, 120, GUEST, name, options);
-	CU_ASSERT(vm_await(&vm, "experiment: ready", 30000));
-	return strstr(vm.text, "experiment: ready") != NULL;
-}
-
-static int
-tell(const char *command, const char *arguments)
-{
-	vm_start(
-	    &tool, 60, "exec vmmctl/vmmctl %s %s %s", command, name, arguments);
-	vm_finish(&tool, 1);
-	return tool.code;
-}
-
-/* It goes on: it counts after this call, and was never told anything wrong. */
+/* It goes on, and was never told anything wrong. */
 static bool
 lives(void)
 {
-	uint64_t end = time_now_ns() + 20000000000u;
-	size_t n = vm.n;
-
-	while (strstr(vm.text + n, "accesses") == NULL && vm_step(&vm, 1) &&
-	    time_now_ns() < end)
-		continue;
-	return strstr(vm.text + n, "accesses") != NULL &&
-	    strstr(vm.text, "instead of") == NULL;
-}
-
-static void
-stop_vm(void)
-{
-	tell("shutdown", "--force");
-	vm_finish(&vm, 1);
-	CU_ASSERT_EQUAL(vm.code, EXIT_STOPPED);
-	CU_ASSERT_EQUAL(vm_left_behind(5000), 0);
+	return counts_on() && strstr(vm.text, "instead of") == NULL;
 }
 
 /* The longest of the pauses that the tool printed; 0: none. */
