@@ -78,7 +78,10 @@ if await storm 'test: storm begins' 60; then
 fi
 finish_vm storm 120
 wait "${console:-}" 2>/dev/null || :
-! grep 'test: BAD' "$work/storm.out" || fail "a guest's work went wrong"
+if grep 'test: BAD' "$work/storm.out"; then
+	fail "a guest's work went wrong:"
+	grep -aE 'sectors:|vsock_echo:|I/O error' "$work/storm.out" | head -n 40
+fi
 
 # check_lines NAME FILE: from the first line there, each once, in order, whole.
 check_lines() {

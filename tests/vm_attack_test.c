@@ -91,10 +91,26 @@ clear_stage(const char *folder)
 	char command[1024];
 
 	snprintf(command, sizeof(command),
-	    "rm -f %s/hostile %s/starts %s/devhost %s/devhost.real %s/vmmd && "
-	    "rmdir %s",
-	    folder, folder, folder, folder, folder, folder);
+	    "rm -f %s/hostile %s/starts %s/devhost %s/devhost.real %s/vmmd "
+	    "%s/said && rmdir %s",
+	    folder, folder, folder, folder, folder, folder, folder);
 	CU_ASSERT_EQUAL(system(command), 0);
+}
+
+/* What vmmctl said: apart, or it would stand in the middle of what the guest
+ * prints. */
+static void
+add_said(struct vm_run *r, const char *folder)
+{
+	char path[PATH_MAX];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/said", folder);
+	f = fopen(path, "re");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(f);
+	r->n += fread(r->text + r->n, 1, sizeof(r->text) - 1 - r->n, f);
+	r->text[r->n] = '\0';
+	fclose(f);
 }
 
 /* KiB of memory of its own; 0: it is not there. */
@@ -148,8 +164,8 @@ attacks_stay_within_their_bounds(void)
 			    "--verbose --hypervisor soft --memory 32M "
 			    "--device rtc,restarts=2000 "
 			    "--kernel guests/bench_recover.elf "
-			    "--name attack-%d-%u",
-			    folders[i], (int)getpid(), at + i);
+			    "--name attack-%d-%u 2>%s/said",
+			    folders[i], (int)getpid(), at + i, folders[i]);
 		}
 		for (unsigned i = 0; i < n; i++) {
 			pid_t broker;
@@ -171,6 +187,7 @@ attacks_stay_within_their_bounds(void)
 		for (unsigned i = 0; i < n; i++) {
 			const struct attack *a = &attacks[at + i];
 
+			add_said(&runs[i], folders[i]);
 			CU_ASSERT(vm_ended(
 			    &runs[i], a->bound, EXIT_POWEROFF, "recover: end"));
 			for (size_t s = 0;
